@@ -1,0 +1,70 @@
+import type { Graph, Node } from "../onnx/ir.ts";
+
+/** Nodes that only pass their input on; they disappear from finished graphs. */
+const passThrough = (node: Node): boolean =>
+  (node.op === "StopGradient" && node.domain === "onnx-peft") || (node.op === "Identity" && node.domain === "");
+
+/**
+ * Removes pass-through nodes, nodes nobody reads and initialisers nobody reads. `outputs` maps output names to the
+ * values they show; an Identity is added only where a name differs from its value's.
+ */
+export function pruneDeadNodes(graph: Graph, outputs: ReadonlyMap<string, string>, dropUnusedInputs: boolean): Graph {
+  const alias = new Map<string, string>();
+  const resolve = (name: string): string => {
+    let current = name;
+    for (let next = alias.get(current); next !== undefined; next = alias.get(current)) current = next;
+    return current;
+  };
+  const kept: Node[] = [];
+  const captured = new Set(graph.nodes.flatMap(capturedNames));
+  for (const node of graph.nodes) {
+    const [from, to] = [node.inputs[0], node.outputs[0]];
+    if (passThrough(node) && !captured.has(to ?? "") && from !== undefined && to !== undefined)
+      alias.set(to, resolve(from));
+    else kept.push({ ...node, inputs: node.inputs.map((name) => (name === "" ? "" : resolve(name))) });
+  }
+  const shown = [...outputs].map(([name, value]) => ({ name, source: resolve(value) }));
+  const needed = new Set(shown.map(({ source }) => source));
+  const alive: Node[] = [];
+  for (const node of kept.reverse()) {
+    if (!node.outputs.some((name) => needed.has(name))) continue;
+    alive.push(node);
+    for (const name of node.inputs) needed.add(name);
+    for (const name of capturedNames(node)) needed.add(name);
+  }
+  alive.reverse();
+  for (const { name, source } of shown) {
+    if (name !== source) {
+      alive.push({
+        name: `output/${name}`,
+        op: "Identity",
+        domain: "",
+        inputs: [source],
+        outputs: [name],
+        attributes: {},
+        metadata: {},
+      });
+    }
+  }
+  const isRead = (name: string): boolean => needed.has(name);
+  return {
+    ...graph,
+    nodes: alive,
+    inputs: dropUnusedInputs ? graph.inputs.filter((v) => isRead(v.name)) : graph.inputs,
+    initializers: new Map([...graph.initializers].filter(([name]) => isRead(name))),
+    values: new Map([...graph.values].filter(([name]) => isRead(name) || outputs.has(name))),
+  };
+}
+
+/** Names that sub-graphs of a node may read from outside. */
+function capturedNames(node: Node): string[] {
+  const names: string[] = [];
+  for (const attribute of Object.values(node.attributes)) {
+    const graphs = attribute.type === "graph" ? [attribute.value] : attribute.type === "graphs" ? attribute.value : [];
+    for (const graph of graphs) {
+      for (const inner of graph.nodes) names.push(...inner.inputs, ...capturedNames(inner));
+      names.push(...graph.outputs.map((v) => v.name));
+    }
+  }
+  return names;
+}

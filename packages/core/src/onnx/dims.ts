@@ -1,0 +1,170 @@
+import type { Dim, Shape } from "./ir.ts";
+
+/**
+ * Arithmetic on dimensions. A symbolic dimension is a polynomial with integer coefficients over atoms, written in one
+ * canonical form ("2*batch*sequence+batch+-1"), so that equal sizes compare equal as strings. An atom is a name or
+ * something in square brackets that no rule looks into ("[sequence//2]").
+ */
+type Polynomial = Map<string, number>; // monomial (atoms joined by "*", sorted; "" for the constant) -> coefficient
+
+const cache = new Map<string, Polynomial>();
+const CACHE_LIMIT = 20_000;
+
+function splitTopLevel(text: string, separator: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let start = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (char === "[") depth++;
+    else if (char === "]") depth--;
+    else if (char === separator && depth === 0) {
+      parts.push(text.slice(start, i));
+      start = i + 1;
+    }
+  }
+  parts.push(text.slice(start));
+  return parts;
+}
+
+function parse(dim: Dim): Polynomial {
+  if (typeof dim === "number") return new Map(dim === 0 ? [] : [["", dim]]);
+  const known = cache.get(dim);
+  if (known) return known;
+  const result: Polynomial = new Map();
+  for (const term of splitTopLevel(dim, "+")) {
+    let coefficient = 1;
+    const atoms: string[] = [];
+    for (const factor of splitTopLevel(term, "*")) {
+      if (/^-?\d+$/.test(factor)) coefficient *= Number(factor);
+      else atoms.push(factor);
+    }
+    const key = atoms.sort().join("*");
+    result.set(key, (result.get(key) ?? 0) + coefficient);
+  }
+  if (cache.size >= CACHE_LIMIT) cache.clear();
+  cache.set(dim, result);
+  return result;
+}
+
+function format(polynomial: Polynomial): Dim {
+  const terms = [...polynomial].filter(([, c]) => c !== 0).sort(([a], [b]) => (a < b ? 1 : a > b ? -1 : 0));
+  if (terms.length === 0) return 0;
+  const [only] = terms;
+  if (terms.length === 1 && only && only[0] === "") return only[1];
+  return terms.map(([key, c]) => (key === "" ? `${c}` : c === 1 ? key : `${c}*${key}`)).join("+");
+}
+
+/** A file's dimension name as an atom: characters that this module gives a meaning to are replaced. */
+export const symbolFrom = (name: string): string => {
+  const clean = name.replace(/[^\p{L}\p{N}_.?:]/gu, "_");
+  return /^-?\d+$/.test(clean) ? `d${clean}` : clean;
+};
+
+export function addDims(a: Dim, b: Dim): Dim {
+  if (typeof a === "number" && typeof b === "number") return a + b;
+  const sum = new Map(parse(a));
+  for (const [key, c] of parse(b)) sum.set(key, (sum.get(key) ?? 0) + c);
+  return format(sum);
+}
+
+export const subDims = (a: Dim, b: Dim): Dim => addDims(a, mulDims(b, -1));
+
+export function mulDims(a: Dim, b: Dim): Dim {
+  if (typeof a === "number" && typeof b === "number") return a * b;
+  if (a === 1) return b;
+  if (b === 1) return a;
+  const product: Polynomial = new Map();
+  for (const [ka, ca] of parse(a)) {
+    for (const [kb, cb] of parse(b)) {
+      const atoms = [...(ka ? splitTopLevel(ka, "*") : []), ...(kb ? splitTopLevel(kb, "*") : [])].sort();
+      const key = atoms.join("*");
+      product.set(key, (product.get(key) ?? 0) + ca * cb);
+    }
+  }
+  return format(product);
+}
+
+/** a / b when it divides exactly for every value of the symbols, else null. */
+export function divideExactly(a: Dim, b: Dim): Dim | null {
+  if (b === 0) return null;
+  if (a === b) return 1;
+  const divisor = [...parse(b)];
+  const [only] = divisor;
+  if (divisor.length !== 1 || !only) return null;
+  const [divisorKey, divisorCoefficient] = only;
+  const quotient: Polynomial = new Map();
+  for (const [key, coefficient] of parse(a)) {
+    if (coefficient % divisorCoefficient !== 0) return null;
+    const atoms = key ? splitTopLevel(key, "*") : [];
+    for (const atom of divisorKey ? splitTopLevel(divisorKey, "*") : []) {
+      const at = atoms.indexOf(atom);
+      if (at < 0) return null;
+      atoms.splice(at, 1);
+    }
+    quotient.set(atoms.join("*"), coefficient / divisorCoefficient);
+  }
+  return format(quotient);
+}
+
+/** Integer division rounding down; symbolic results that do not divide exactly become one opaque atom. */
+export function floorDivide(a: Dim, b: Dim): Dim {
+  if (typeof a === "number" && typeof b === "number") return Math.floor(a / b);
+  return divideExactly(a, b) ?? `[${a}//${b}]`;
+}
+
+/** Product of all dimensions (1 for a scalar). */
+export const sizeOf = (shape: Shape): Dim => shape.reduce<Dim>((product, dim) => mulDims(product, dim), 1);
+
+export const isStatic = (shape: Shape): shape is readonly number[] => shape.every((dim) => typeof dim === "number");
+
+/** The atoms (names) that a dimension is made of. */
+export function atomsOf(dim: Dim): string[] {
+  if (typeof dim === "number") return [];
+  return [...new Set([...parse(dim).keys()].flatMap((key) => (key ? splitTopLevel(key, "*") : [])))];
+}
+
+/** Terms of a dimension as coefficient and atoms, for code that computes it at run time. */
+export const termsOf = (dim: Dim): { coefficient: number; atoms: string[] }[] =>
+  [...parse(dim)].map(([key, coefficient]) => ({ coefficient, atoms: key ? splitTopLevel(key, "*") : [] }));
+
+/** Value of a dimension when its symbols have the given sizes; null when one of them is not given. */
+export function evaluateDim(dim: Dim, sizes: ReadonlyMap<string, number>): number | null {
+  if (typeof dim === "number") return dim;
+  let sum = 0;
+  for (const { coefficient, atoms } of termsOf(dim)) {
+    let term = coefficient;
+    for (const atom of atoms) {
+      const size = sizes.get(atom) ?? evaluateQuotient(atom, sizes);
+      if (size === null) return null;
+      term *= size;
+    }
+    sum += term;
+  }
+  return sum;
+}
+
+function evaluateQuotient(atom: string, sizes: ReadonlyMap<string, number>): number | null {
+  const match = /^\[(.*)\/\/(.*)\]$/.exec(atom);
+  if (!match) return null;
+  const asDim = (text: string): Dim => (/^-?\d+$/.test(text) ? Number(text) : text);
+  const [a, b] = [evaluateDim(asDim(match[1] ?? ""), sizes), evaluateDim(asDim(match[2] ?? ""), sizes)];
+  return a === null || b === null || b === 0 ? null : Math.floor(a / b);
+}
+
+/** True for symbols that inference invented because nothing was known. */
+export const isInvented = (dim: Dim): boolean => typeof dim === "string" && dim.startsWith("?");
+
+/**
+ * Dimension of an element-wise result. Different symbols may be equal or 1 at run time: a name from the file wins over
+ * an invented one, otherwise `null` says that nothing is known.
+ */
+export function broadcastDim(a: Dim, b: Dim): Dim | null {
+  if (a === b) return a;
+  if (a === 1) return b;
+  if (b === 1) return a;
+  if (typeof a === "number") return typeof b === "number" ? null : a;
+  if (typeof b === "number") return b;
+  if (isInvented(a) !== isInvented(b)) return isInvented(a) ? b : a;
+  return null;
+}

@@ -1,0 +1,75 @@
+import type { Dim, Shape } from "../ir.ts";
+import type { Infer, InferContext } from "./context.ts";
+import { at, broadcast, fail, input, intAttribute, stringAttribute } from "./context.ts";
+
+function agree(c: InferContext, a: Dim, b: Dim): void {
+  if (typeof a === "number" && typeof b === "number" && a !== b) fail(c, `inner sizes ${a} and ${b} differ.`);
+}
+
+function matMulShape(c: InferContext, a: Shape, b: Shape): Dim[] {
+  if (a.length === 0 || b.length === 0) fail(c, "a factor is a scalar.");
+  const left = a.length === 1 ? [1, ...a] : a;
+  const right = b.length === 1 ? [...b, 1] : b;
+  agree(c, at(left, -1), at(right, -2));
+  const batch = broadcast(c, [left.slice(0, -2), right.slice(0, -2)]);
+  return [...batch, ...(a.length === 1 ? [] : [at(left, -2)]), ...(b.length === 1 ? [] : [at(right, -1)])];
+}
+
+const swapLast = (shape: Shape): Dim[] =>
+  shape.length < 2 ? [...shape] : [...shape.slice(0, -2), at(shape, -1), at(shape, -2)];
+
+const matMul: Infer = (c) => [{ type: input(c, 0).type, shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) }];
+
+const fusedMatMul: Infer = (c) => {
+  const [a, b] = [input(c, 0), input(c, 1)];
+  const left = intAttribute(c.node, "transA", 0) ? swapLast(a.shape) : a.shape;
+  const right = intAttribute(c.node, "transB", 0) ? swapLast(b.shape) : b.shape;
+  return [{ type: a.type, shape: matMulShape(c, left, right) }];
+};
+
+const gemm: Infer = (c) => {
+  const [a, b] = [input(c, 0), input(c, 1)];
+  if (a.shape.length !== 2 || b.shape.length !== 2) fail(c, "Gemm takes matrices.");
+  const left = intAttribute(c.node, "transA", 0) ? swapLast(a.shape) : a.shape;
+  const right = intAttribute(c.node, "transB", 0) ? swapLast(b.shape) : b.shape;
+  agree(c, at(left, 1), at(right, 0));
+  return [{ type: a.type, shape: [at(left, 0), at(right, 1)] }];
+};
+
+const matMulInteger: Infer = (c) => [{ type: "int32", shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) }];
+
+const einsum: Infer = (c) => {
+  const equation = stringAttribute(c.node, "equation", "").replaceAll(" ", "");
+  const [left = "", explicit] = equation.split("->");
+  const terms = left.split(",");
+  if (left.includes(".")) fail(c, "Einsum with an ellipsis is not supported.");
+  const sizes = new Map<string, Dim>();
+  terms.forEach((term, i) => {
+    const { shape } = input(c, i);
+    if (shape.length !== term.length) fail(c, `Einsum term "${term}" does not fit rank ${shape.length}.`);
+    [...term].forEach((letter, axis) => {
+      const dim = at(shape, axis);
+      const known = sizes.get(letter);
+      if (known === undefined || known === 1) sizes.set(letter, dim);
+    });
+  });
+  const letters = [...left.replaceAll(",", "")];
+  const implicit = [...new Set(letters)].filter((l) => letters.indexOf(l) === letters.lastIndexOf(l)).sort();
+  const output = explicit === undefined ? implicit : [...explicit];
+  return [
+    { type: input(c, 0).type, shape: output.map((l) => sizes.get(l) ?? fail(c, `Einsum output "${l}" is unknown.`)) },
+  ];
+};
+
+const dynamicQuantizeMatMul: Infer = (c) => [
+  { type: "float32", shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) },
+];
+
+export const matrices = {
+  MatMul: matMul,
+  Gemm: gemm,
+  MatMulInteger: matMulInteger,
+  Einsum: einsum,
+  "com.microsoft::FusedMatMul": fusedMatMul,
+  "com.microsoft::DynamicQuantizeMatMul": dynamicQuantizeMatMul,
+} satisfies Record<string, Infer>;

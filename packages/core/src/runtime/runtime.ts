@@ -1,0 +1,39 @@
+import type { ElementType } from "../onnx/element-type.ts";
+
+/** A tensor at the engine's door: typed array, element type, dimensions. */
+export interface RuntimeTensor {
+  readonly type: ElementType;
+  readonly dims: readonly number[];
+  readonly data: Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Int8Array | Uint16Array;
+}
+
+export type Feeds = Readonly<Record<string, RuntimeTensor>>;
+export type Outputs = Record<string, RuntimeTensor>;
+
+/** An opened graph. `run` checks feed names; `close` frees the weights. */
+export interface RuntimeSession {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  /** Runs the graph. Only the named outputs are computed and copied; default all. */
+  run(feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
+  close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  /** "training": no pre-packing, least memory. "serving": weights packed for small batches. Default "training". */
+  readonly purpose?: "training" | "serving";
+  /** Threads inside an operator; default: what the engine chooses (physical cores). */
+  readonly threads?: number;
+  /** Folder that relative external-data locations of a graph given as bytes refer to. */
+  readonly externalDataFolder?: string;
+  /** Execution providers in order of preference; default ["cpu"]. */
+  readonly providers?: readonly string[];
+  /** Writes a kernel profile with this file prefix. */
+  readonly profile?: string;
+}
+
+/** An engine: opens graphs given as bytes or as a path. */
+export interface Runtime {
+  readonly name: string;
+  open(model: Uint8Array | string, options?: OpenOptions): Promise<RuntimeSession>;
+}
