@@ -111,7 +111,7 @@ function applyRule(context: RuleContext): readonly (Value | null)[] {
     );
   }
   const gradients = rule.backward(context);
-  if (gradients.length > context.inputs.length) {
+  if (gradients.slice(context.inputs.length).some((gradient) => gradient !== null)) {
     throw new PeftError(
       "GRADIENT_ARITY",
       `The rule of ${node.op} returned ${gradients.length} gradients for ${context.inputs.length} inputs.`,

@@ -21,7 +21,9 @@ export function sumToShape(g: Builder, gradient: Value, target: Value): Value {
     else if (typeof dim === "number" && typeof own === "number") mismatch(gradient, target);
     else undecided = true;
   });
-  if (undecided) return sumAtRunTime(g, gradient, target, extra);
+  if (undecided) {
+    return g.opset >= 13 ? sumAtRunTime(g, gradient, target, extra) : sumByQuotients(g, gradient, target, extra);
+  }
   let result = gradient;
   if (repeated.length > 0) result = g.reduceSum(result, [...leading, ...repeated], true);
   else if (extra > 0) result = g.reduceSum(result, leading, false);
@@ -38,6 +40,28 @@ function sumAtRunTime(g: Builder, gradient: Value, target: Value, extra: number)
   const axes = g.op("Reshape", [found as Value, g.ints([-1])])[0] as Value;
   const [summed] = g.op("ReduceSum", [gradient, axes], { keepdims: 1, noop_with_empty_axes: 1 });
   return g.op("Reshape", [summed as Value, wanted])[0] as Value;
+}
+
+/**
+ * The same before opset 13, whose ReduceSum has its axes as an attribute: each axis of size n is read as [n / t, t] with
+ * t the target's size, which is n or 1, and the quotients are summed.
+ */
+function sumByQuotients(g: Builder, gradient: Value, target: Value, extra: number): Value {
+  const wanted = g.shapeTensor(target.shape, target);
+  const own = g.shapeOf(gradient);
+  const sizes: Value[] = [];
+  const summed: number[] = [];
+  gradient.shape.forEach((_, axis) => {
+    const size = g.gather(own, g.ints([axis]));
+    summed.push(sizes.length);
+    if (axis < extra) sizes.push(size);
+    else {
+      const kept = g.gather(wanted, g.ints([axis - extra]));
+      sizes.push(g.div(size, kept), kept);
+    }
+  });
+  const [split] = g.op("Reshape", [gradient, g.concat(sizes, 0)]);
+  return g.op("Reshape", [g.reduceSum(split as Value, summed, false), wanted])[0] as Value;
 }
 
 function mismatch(gradient: Value, target: Value): never {

@@ -1,11 +1,49 @@
 import { isKnownOperator, type OperatorKey, operatorKey } from "../onnx/infer/table.ts";
 import type { Node } from "../onnx/ir.ts";
+import { activations } from "./activations.ts";
 import { arithmetic } from "./arithmetic.ts";
+import { channelNormalization } from "./channel-normalization.ts";
+import { constants } from "./constants.ts";
+import { cumSum } from "./cum-sum.ts";
+import { einsum } from "./einsum.ts";
+import { exponentials } from "./exponentials.ts";
+import { indexing } from "./indexing.ts";
+import { logic } from "./logic.ts";
+import { losses } from "./losses.ts";
+import { matrix } from "./matrix.ts";
+import { minMax } from "./min-max.ts";
+import { normalization } from "./normalization.ts";
+import { passing } from "./passing.ts";
+import { pow } from "./pow.ts";
+import { rectifiers } from "./rectifiers.ts";
+import { reductions } from "./reductions.ts";
 import type { GradientRule } from "./rule.ts";
+import { shape } from "./shape.ts";
+import { softmax } from "./softmax.ts";
+import { trigonometry } from "./trigonometry.ts";
 
 /** The gradient of every operator the engine knows: a rule, or the statement that there is none. */
-export const gradientTable: Readonly<Partial<Record<OperatorKey, GradientRule>>> = {
+export const gradientTable: Readonly<Record<OperatorKey, GradientRule>> = {
   ...arithmetic,
+  ...pow,
+  ...exponentials,
+  ...trigonometry,
+  ...rectifiers,
+  ...activations,
+  ...minMax,
+  ...logic,
+  ...passing,
+  ...reductions,
+  ...cumSum,
+  ...softmax,
+  ...shape,
+  ...normalization,
+  ...matrix,
+  ...indexing,
+  ...losses,
+  ...einsum,
+  ...constants,
+  ...channelNormalization,
 };
 
 /** The rule of a node's operator; undefined when there is none yet. */

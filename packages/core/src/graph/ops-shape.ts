@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { isStatic, sizeOf, termsOf } from "../onnx/dims.ts";
+import { isStatic, termsOf } from "../onnx/dims.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Dim, Shape, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
@@ -13,6 +13,12 @@ export function shapeOps(core: GraphCore) {
   const ints = (list: readonly number[]): Value => core.constant("int64", list);
   const runtimeDims = new Map<string, Value>();
 
+  /** Size of one axis; Shape takes a range from opset 15. */
+  const sizeOfAxis = (x: Value, axis: number): Value =>
+    core.opset >= 15
+      ? one("Shape", [x], { start: axis, end: axis + 1 })
+      : one("Gather", [one("Shape", [x]), ints([axis])], { axis: 0 });
+
   /** One dimension as an int64 vector of length 1, computed from graph inputs where possible. */
   function dimTensor(dim: Dim): Value | null {
     if (typeof dim === "number") return ints([dim]);
@@ -24,7 +30,7 @@ export function shapeOps(core: GraphCore) {
       for (const atom of atoms) {
         const source = core.symbolSource(atom);
         if (!source) return null;
-        const size = one("Shape", [source.value], { start: source.axis, end: source.axis + 1 });
+        const size = sizeOfAxis(source.value, source.axis);
         term = term ? one("Mul", [term, size]) : size;
       }
       if (term) sum = sum ? one("Add", [sum, term]) : term;
@@ -57,7 +63,7 @@ export function shapeOps(core: GraphCore) {
   const listed =
     (op: string) =>
     (x: Value, axes: readonly number[]): Value =>
-      axes.length === 0 ? x : one(op, [x, ints(axes)]);
+      axes.length === 0 ? x : core.opset >= 13 ? one(op, [x, ints(axes)]) : one(op, [x], { axes });
 
   return {
     ints,
@@ -66,12 +72,8 @@ export function shapeOps(core: GraphCore) {
     reshapeLike: (x: Value, like: Value): Value => reshape(x, like.shape, like),
     shapeOf: (x: Value): Value => one("Shape", [x]),
     /** [..., n] as a matrix [rows, n]. */
-    toMatrix: (x: Value): Value => {
-      if (x.shape.length === 2) return x;
-      const rows = sizeOf(x.shape.slice(0, -1));
-      const last = at(x.shape, -1);
-      return typeof last === "number" ? one("Reshape", [x, ints([-1, last])]) : reshape(x, [rows, last], x);
-    },
+    toMatrix: (x: Value): Value =>
+      x.shape.length === 2 ? x : one("Flatten", [x], { axis: Math.max(0, x.shape.length - 1) }),
     transpose: (x: Value, perm: readonly number[]): Value =>
       perm.every((p, i) => p === i) ? x : one("Transpose", [x], { perm }),
     squeeze: listed("Squeeze"),
@@ -87,16 +89,18 @@ export function shapeOps(core: GraphCore) {
       steps?: readonly number[],
     ): Value => one("Slice", [x, ints(starts), ints(ends), ints(axes), ...(steps ? [ints(steps)] : [])]),
     split: (x: Value, sizes: readonly number[], axis: number): Value[] =>
-      core.op("Split", [x, ints(sizes)], { axis }, { count: sizes.length }),
+      core.opset >= 13
+        ? core.op("Split", [x, ints(sizes)], { axis }, { count: sizes.length })
+        : core.op("Split", [x], { axis, split: sizes }, { count: sizes.length }),
     gather: (data: Value, indices: Value, axis = 0): Value => one("Gather", [data, indices], { axis }),
     gatherElements: (data: Value, indices: Value, axis: number): Value =>
       one("GatherElements", [data, indices], { axis }),
     gatherND: (data: Value, indices: Value, batchDims = 0): Value =>
-      one("GatherND", [data, indices], { batch_dims: batchDims }),
+      one("GatherND", [data, indices], batchDims === 0 ? {} : { batch_dims: batchDims }),
     scatterElements: (data: Value, indices: Value, updates: Value, axis: number, reduction = "none"): Value =>
-      one("ScatterElements", [data, indices, updates], { axis, reduction }),
+      one("ScatterElements", [data, indices, updates], { axis, ...(reduction === "none" ? {} : { reduction }) }),
     scatterND: (data: Value, indices: Value, updates: Value, reduction = "none"): Value =>
-      one("ScatterND", [data, indices, updates], { reduction }),
+      one("ScatterND", [data, indices, updates], reduction === "none" ? {} : { reduction }),
     expand: (x: Value, shape: Shape, like?: Value): Value =>
       x.shape.length === shape.length && x.shape.every((d, i) => d === shape[i])
         ? x

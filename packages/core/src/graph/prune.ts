@@ -2,7 +2,12 @@ import type { Graph, Node } from "../onnx/ir.ts";
 
 /** Nodes that only pass their input on; they disappear from finished graphs. */
 const passThrough = (node: Node): boolean =>
-  (node.op === "StopGradient" && node.domain === "onnx-peft") || (node.op === "Identity" && node.domain === "");
+  (node.op === "StopGradient" && node.domain === "onnx-peft") ||
+  (node.domain === "" && (node.op === "Identity" || isIdleDropout(node)));
+
+/** Dropout outside training is the identity; with a mask output or a training flag it is kept as it is. */
+export const isIdleDropout = (node: Node): boolean =>
+  node.domain === "" && node.op === "Dropout" && (node.inputs[2] ?? "") === "" && (node.outputs[1] ?? "") === "";
 
 /**
  * Removes pass-through nodes, nodes nobody reads and initialisers nobody reads. `outputs` maps output names to the

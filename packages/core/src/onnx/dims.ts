@@ -3,7 +3,8 @@ import type { Dim, Shape } from "./ir.ts";
 /**
  * Arithmetic on dimensions. A symbolic dimension is a polynomial with integer coefficients over atoms, written in one
  * canonical form ("2*batch*sequence+batch+-1"), so that equal sizes compare equal as strings. An atom is a name or
- * something in square brackets that no rule looks into ("[sequence//2]").
+ * something in square brackets that no rule looks into: a quotient "[sequence//2]", or the size that different symbols
+ * broadcast to, "[rows|sequence]".
  */
 type Polynomial = Map<string, number>; // monomial (atoms joined by "*", sorted; "" for the constant) -> coefficient
 
@@ -135,7 +136,7 @@ export function evaluateDim(dim: Dim, sizes: ReadonlyMap<string, number>): numbe
   for (const { coefficient, atoms } of termsOf(dim)) {
     let term = coefficient;
     for (const atom of atoms) {
-      const size = sizes.get(atom) ?? evaluateQuotient(atom, sizes);
+      const size = sizes.get(atom) ?? evaluateBroadcast(atom, sizes) ?? evaluateQuotient(atom, sizes);
       if (size === null) return null;
       term *= size;
     }
@@ -144,10 +145,18 @@ export function evaluateDim(dim: Dim, sizes: ReadonlyMap<string, number>): numbe
   return sum;
 }
 
+const asDim = (text: string): Dim => (/^-?\d+$/.test(text) ? Number(text) : text);
+
+function evaluateBroadcast(atom: string, sizes: ReadonlyMap<string, number>): number | null {
+  const parts = broadcastParts(atom);
+  if (parts.length === 1) return null;
+  const values = parts.map((part) => evaluateDim(asDim(part), sizes));
+  return values.includes(null) ? null : (values.find((v) => v !== 1) ?? 1);
+}
+
 function evaluateQuotient(atom: string, sizes: ReadonlyMap<string, number>): number | null {
   const match = /^\[(.*)\/\/(.*)\]$/.exec(atom);
   if (!match) return null;
-  const asDim = (text: string): Dim => (/^-?\d+$/.test(text) ? Number(text) : text);
   const [a, b] = [evaluateDim(asDim(match[1] ?? ""), sizes), evaluateDim(asDim(match[2] ?? ""), sizes)];
   return a === null || b === null || b === 0 ? null : Math.floor(a / b);
 }
@@ -155,9 +164,16 @@ function evaluateQuotient(atom: string, sizes: ReadonlyMap<string, number>): num
 /** True for symbols that inference invented because nothing was known. */
 export const isInvented = (dim: Dim): boolean => typeof dim === "string" && dim.startsWith("?");
 
+/** The sizes that "[a|b]" stands for; any other symbol stands for itself. */
+function broadcastParts(dim: string): string[] {
+  if (!dim.startsWith("[") || atomsOf(dim)[0] !== dim) return [dim];
+  const parts = splitTopLevel(dim.slice(1, -1), "|");
+  return parts.length > 1 ? parts : [dim];
+}
+
 /**
- * Dimension of an element-wise result. Different symbols may be equal or 1 at run time: a name from the file wins over
- * an invented one, otherwise `null` says that nothing is known.
+ * Dimension of an element-wise result. Different symbols may be equal or 1 at run time: their result is a symbol of its
+ * own, "[a|b]". A name from the file wins over an invented one; `null` says that nothing is known.
  */
 export function broadcastDim(a: Dim, b: Dim): Dim | null {
   if (a === b) return a;
@@ -165,6 +181,6 @@ export function broadcastDim(a: Dim, b: Dim): Dim | null {
   if (b === 1) return a;
   if (typeof a === "number") return typeof b === "number" ? null : a;
   if (typeof b === "number") return b;
-  if (isInvented(a) !== isInvented(b)) return isInvented(a) ? b : a;
-  return null;
+  if (isInvented(a) || isInvented(b)) return isInvented(a) === isInvented(b) ? null : isInvented(a) ? b : a;
+  return `[${[...new Set([...broadcastParts(a), ...broadcastParts(b)])].sort().join("|")}]`;
 }

@@ -4,7 +4,7 @@ import { byteLength, elementTypes } from "./element-type.ts";
 import { elementCount } from "./elements.ts";
 import type { Attribute, FileRange, Graph, Model, Node, Shape, TensorData, ValueType } from "./ir.ts";
 import * as field from "./schema.ts";
-import { hasUnknownRank, isAnonymous } from "./unknown-shape.ts";
+import { hasUnknownRank, isAnonymous, isUndeclared } from "./unknown-shape.ts";
 
 /** A place of bytes relative to the folder of the model file. */
 export interface ExternalReference {
@@ -68,6 +68,10 @@ function writeShape(writer: BinaryWriter, shape: Shape, where: string): void {
 function writeValue(writer: BinaryWriter, number: number, name: string, { type, shape }: ValueType): void {
   writer.tag(number, delimited).fork();
   writer.tag(field.valueInfoFields.name, delimited).string(name);
+  if (isUndeclared(shape)) {
+    writer.join();
+    return;
+  }
   writer.tag(field.valueInfoFields.type, delimited).fork();
   writer.tag(field.typeFields.tensor, delimited).fork();
   writer.tag(field.tensorTypeFields.elementType, WireType.Varint).int32(elementTypes[type].code);

@@ -1,4 +1,5 @@
 import { addDims, floorDivide, mulDims, sizeOf, subDims } from "../dims.ts";
+import { elementTypes } from "../element-type.ts";
 import type { Dim } from "../ir.ts";
 import type { InferContext } from "./context.ts";
 import { at, intAttribute, intsAttribute } from "./context.ts";
@@ -21,6 +22,13 @@ const zip =
   };
 
 const pass: Evaluate = (c) => c.ints(0);
+
+/** Anything but 0 is true; a symbol may be 0. */
+const cast: Evaluate = (c) => {
+  const list = c.ints(0);
+  if (!list || intAttribute(c.node, "to", 0) !== elementTypes.bool.code) return list;
+  return list.every((d) => typeof d === "number") ? list.map((d) => Number(d !== 0)) : null;
+};
 
 const divide = (a: Dim, b: Dim): Dim | null => {
   if (b === 0) return null;
@@ -115,7 +123,7 @@ const table: Readonly<Record<string, Evaluate>> = {
   Range: range,
   ConstantOfShape: constantOfShape,
   Identity: pass,
-  Cast: pass,
+  Cast: cast,
   Squeeze: pass,
   Unsqueeze: pass,
   Reshape: pass,

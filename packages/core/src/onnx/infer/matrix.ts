@@ -20,10 +20,17 @@ const swapLast = (shape: Shape): Dim[] =>
 
 const matMul: Infer = (c) => [{ type: input(c, 0).type, shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) }];
 
+/** [d0, batch..., n] as [batch..., d0, n]: what FusedMatMul's transBatch flags do before anything else. */
+const moveFirst = (shape: Shape): Dim[] =>
+  shape.length < 3 ? [...shape] : [...shape.slice(1, -1), at(shape, 0), at(shape, -1)];
+
 const fusedMatMul: Infer = (c) => {
-  const [a, b] = [input(c, 0), input(c, 1)];
-  const left = intAttribute(c.node, "transA", 0) ? swapLast(a.shape) : a.shape;
-  const right = intAttribute(c.node, "transB", 0) ? swapLast(b.shape) : b.shape;
+  const factor = (shape: Shape, side: "A" | "B"): Shape => {
+    const moved = intAttribute(c.node, `transBatch${side}`, 0) ? moveFirst(shape) : shape;
+    return intAttribute(c.node, `trans${side}`, 0) ? swapLast(moved) : moved;
+  };
+  const a = input(c, 0);
+  const [left, right] = [factor(a.shape, "A"), factor(input(c, 1).shape, "B")];
   return [{ type: a.type, shape: matMulShape(c, left, right) }];
 };
 

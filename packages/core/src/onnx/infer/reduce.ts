@@ -1,6 +1,6 @@
-import type { Dim } from "../ir.ts";
+import type { Dim, Shape } from "../ir.ts";
 import type { Infer, InferContext } from "./context.ts";
-import { axisOf, forAll, input, intAttribute, intsAttribute } from "./context.ts";
+import { axisOf, fail, forAll, input, intAttribute, intsAttribute } from "./context.ts";
 
 /** Axes of a reduction: an attribute in old opsets, an input in new ones. Null: all axes; "unknown": computed at run time. */
 function reducedAxes(c: InferContext): number[] | null | "unknown" {
@@ -13,15 +13,20 @@ function reducedAxes(c: InferContext): number[] | null | "unknown" {
   return known.length === 0 ? null : known.map((a) => axisOf(c, Number(a), rank));
 }
 
+/** Shape when the axes are computed at run time; without kept axes their number gives the rank. */
+function openShape(c: InferContext, shape: Shape, keep: boolean): Dim[] {
+  if (keep) return shape.map((d) => (d === 1 ? 1 : c.fresh()));
+  const count = c.inputs[1]?.shape[0];
+  if (typeof count !== "number") return fail(c, "the number of axes must be known when they are not kept.");
+  return shape.slice(count).map(() => c.fresh());
+}
+
 const reduction: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const keep = intAttribute(c.node, "keepdims", 1) === 1;
-  const axes = reducedAxes(c);
-  if (axes === "unknown") {
-    if (!keep) return [{ type, shape: shape.map(() => c.fresh()) }];
-    return [{ type, shape: shape.map((d) => (d === 1 ? 1 : c.fresh())) }];
-  }
   const noop = intAttribute(c.node, "noop_with_empty_axes", 0) === 1;
+  const axes = reducedAxes(c);
+  if (axes === "unknown") return [{ type, shape: openShape(c, shape, keep) }];
   if (axes === null && noop) return [{ type, shape }];
   const gone = new Set(axes ?? shape.keys());
   const result: Dim[] = [];

@@ -51,6 +51,7 @@ const flatten: Infer = (c) => {
 const squeeze: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const given = listOf(c, "axes", 1);
+  if (!given && c.inputs[1]) fail(c, "axes must be constant.");
   const axes = given
     ? given.map((a) => axisOf(c, Number(a), shape.length))
     : shape.flatMap((d, i) => (d === 1 ? [i] : []));

@@ -1,0 +1,64 @@
+import { PeftError } from "../../errors.ts";
+
+/**
+ * Names in `adapter_model.safetensors`. `peft` wraps the model twice, hence the prefix; the name of the adapter is taken
+ * out of every key. After the prefix (seen in files of peft 0.21.2):
+ *
+ * - LoRA: `<module>.lora_A.weight` [r, in], `<module>.lora_B.weight` [out, r]; embeddings `<module>.lora_embedding_A` and
+ *   `_B` without `.weight`; `lora_bias` adds `<module>.lora_B.bias`; DoRA adds `<module>.lora_magnitude_vector` without
+ *   `.weight`; trained base biases are `<module>.base_layer.bias` where the module is adapted, `<module>.bias` elsewhere.
+ * - LN tuning: `<module>.ln_tuning_layers.weight` and `.bias`.
+ * - modules_to_save: `<module>.weight`, `<module>.bias` and so on, as in the base model, with no trace of the wrapper.
+ */
+const prefix = "base_model.model.";
+
+/** @example addPeftPrefix("classifier.weight"); // "base_model.model.classifier.weight" */
+export const addPeftPrefix = (key: string): string => prefix + key;
+
+/**
+ * Tensors under their names without the prefix of `peft`.
+ * @throws PeftError PEFT_KEYS when a name lacks the prefix
+ */
+export function stripPeftPrefix<T>(tensors: ReadonlyMap<string, T>, where: string): Map<string, T> {
+  const stripped = new Map<string, T>();
+  const without: string[] = [];
+  for (const [key, tensor] of tensors) {
+    if (key.startsWith(prefix) && key.length > prefix.length) stripped.set(key.slice(prefix.length), tensor);
+    else without.push(key);
+  }
+  if (without.length > 0) {
+    const shown = without.slice(0, 5).map((key) => JSON.stringify(key.slice(0, 200)));
+    throw new PeftError(
+      "PEFT_KEYS",
+      `expected names that begin with "${prefix}" in ${where}, received ${shown.join(", ")} (${without.length} in all).`,
+      { hint: "Prompt methods and adapters of other tools name their tensors differently and are not read here." },
+    );
+  }
+  return stripped;
+}
+
+/** What `peft` adds to modules_to_save for a task type, when it saves and again when it loads (0.21). */
+const headsOfTask: Readonly<Record<string, readonly string[]>> = {
+  SEQ_CLS: ["classifier", "score"],
+  TOKEN_CLS: ["classifier", "score"],
+  QUESTION_ANS: ["qa_outputs"],
+};
+
+/**
+ * The modules that `peft` trains as a whole and expects in the file. It compares the ends of names as text, not part by
+ * part: DistilBERT's `pre_classifier` ends with `classifier` and counts too. When the tensors of one of these modules are
+ * missing, `peft` fails to load the adapter.
+ *
+ * @example
+ * savedModules(["distilbert", "pre_classifier", "classifier", "dropout"], { task_type: "SEQ_CLS" });
+ * // ["pre_classifier", "classifier"]
+ */
+export function savedModules(
+  moduleNames: readonly string[],
+  config: { readonly modules_to_save?: readonly string[] | null; readonly task_type?: string | null },
+): string[] {
+  const task = config.task_type ?? "";
+  const heads = Object.hasOwn(headsOfTask, task) ? (headsOfTask[task] ?? []) : [];
+  const endings = [...(config.modules_to_save ?? []), ...heads];
+  return moduleNames.filter((name) => endings.some((ending) => name.endsWith(ending)));
+}

@@ -1,0 +1,123 @@
+import { PeftError } from "../errors.ts";
+import { sizeOf, subDims } from "../onnx/dims.ts";
+import { at, intAttribute, stringAttribute } from "../onnx/infer/context.ts";
+import type { Dim, Value } from "../onnx/ir.ts";
+import { positiveAxis } from "./axes.ts";
+import { dOutput, inputAt } from "./helpers.ts";
+import { type RuleContext, rule } from "./rule.ts";
+import { scatterAlong } from "./scatter.ts";
+import { padAxis } from "./shape.ts";
+
+/** The one known index that a Gather with a scalar index picks, else null. */
+function fixedIndex(c: RuleContext): Dim | null {
+  const indices = inputAt(c, 1);
+  return indices.shape.length === 0 ? (c.g.intsOf(indices)?.[0] ?? null) : null;
+}
+
+/** One-hot columns times the updates, for opsets whose ScatterElements cannot add. Axes other than `axis` may be cut short. */
+function gatherElementsByProduct(c: RuleContext, data: Value, indices: Value, dY: Value, axis: number): Value {
+  const { g } = c;
+  const hot = g.cast(g.oneHot(indices, at(data.shape, axis), [0, 1], axis), dY.type);
+  let dX = g.reduceSum(g.mul(hot, g.unsqueeze(dY, [axis])), [axis + 1], false);
+  data.shape.forEach((size, i) => {
+    if (i !== axis) dX = padAxis(c, dX, i, 0, subDims(size, at(dX.shape, i)));
+  });
+  return dX;
+}
+
+/** Index tuples [..., k] into the axes after the batch axes as single row numbers [...] of all axes up to there. */
+function rowNumbers(c: RuleContext, data: Value, indices: Value, batch: number, depth: number): Value {
+  const { g } = c;
+  const size = (from: number, to: number): Value => g.shapeTensor([sizeOf(data.shape.slice(from, to))]);
+  let rows: Value | null = null;
+  for (let j = 0; j < depth; j++) {
+    const raw = g.gather(indices, g.constant("int64", j), -1);
+    const index = g.where(g.less(raw, 0), g.add(raw, size(batch + j, batch + j + 1)), raw);
+    const term = g.mul(index, size(batch + j + 1, batch + depth));
+    rows = rows ? g.add(rows, term) : term;
+  }
+  const inner = rows ?? g.ints([0]);
+  if (batch === 0) return g.reshape(inner, indices.shape.slice(0, -1));
+  const limit = g.squeeze(size(0, batch), [0]);
+  const [all] = g.op("Range", [g.constant("int64", 0), limit, g.constant("int64", 1)]);
+  const dims = [...indices.shape.slice(0, batch), ...indices.shape.slice(batch, -1).map(() => 1)];
+  const offset = g.mul(g.reshape(all as Value, dims), size(batch, batch + depth));
+  return g.add(inner, offset);
+}
+
+const zerosLike = (c: RuleContext, x: Value): Value => c.g.filled(x.shape, 0, x.type, x);
+
+/** reduction of a scatter: "none" (repeated indices are undefined then) or "add". @throws PeftError UNSUPPORTED_ATTRIBUTE */
+function addsUp(c: RuleContext): boolean {
+  const reduction = stringAttribute(c.node, "reduction", "none");
+  if (reduction === "none" || reduction === "add") return reduction === "add";
+  throw new PeftError(
+    "UNSUPPORTED_ATTRIBUTE",
+    `Expected reduction "none" or "add" in ${c.node.op} "${c.node.name}", received "${reduction}".`,
+    { hint: "Choose target modules after this node." },
+  );
+}
+
+/** Operators that pick or place entries by index. */
+export const indexing = {
+  /**
+   * Y [before, ...Indices, after] = Data [before, n, after] at Indices along `axis`: dData = zeros with dY added at the
+   * indices, repeated ones summed. One constant index (a CLS token) needs Pad only. Saves Indices.
+   */
+  Gather: rule([1, 24], (c) => {
+    const { g } = c;
+    const [data, indices, dY] = [inputAt(c, 0), inputAt(c, 1), dOutput(c)];
+    const axis = positiveAxis(intAttribute(c.node, "axis", 0), data.shape.length);
+    const index = fixedIndex(c);
+    if (typeof index === "number") {
+      const size = at(data.shape, axis);
+      const [before, after] = index < 0 ? [subDims(size, -index), -index - 1] : [index, subDims(size, index + 1)];
+      return [padAxis(c, g.unsqueeze(dY, [axis]), axis, before, after)];
+    }
+    return [scatterAlong(g, data.shape, indices, dY, axis)];
+  }),
+  /** Y = Data[..., Indices, ...] entry by entry along `axis`: dData = zeros with dY added at Indices. Saves Indices. */
+  GatherElements: rule([11, 24], (c) => {
+    const { g } = c;
+    const [data, indices, dY] = [inputAt(c, 0), inputAt(c, 1), dOutput(c)];
+    const axis = positiveAxis(intAttribute(c.node, "axis", 0), data.shape.length);
+    if (g.opset < 16) return [gatherElementsByProduct(c, data, indices, dY, axis)];
+    return [g.scatterElements(zerosLike(c, data), indices, dY, axis, "add")];
+  }),
+  /** Y [batch, ..., rest] = Data [batch, d1..dk, rest] at tuples Indices [batch, ..., k]: dData as for Gather of rows d1*..*dk. */
+  GatherND: rule([11, 24], (c) => {
+    const { g } = c;
+    const [data, indices] = [inputAt(c, 0), inputAt(c, 1)];
+    const batch = intAttribute(c.node, "batch_dims", 0);
+    const depth = Number(at(indices.shape, -1));
+    const rows = rowNumbers(c, data, indices, batch, depth);
+    const merged = [sizeOf(data.shape.slice(0, batch + depth)), ...data.shape.slice(batch + depth)];
+    return [g.reshapeLike(scatterAlong(g, merged, rows, dOutput(c), 0), data)];
+  }),
+  /** Y = Data with Updates written (or added) at Indices along `axis`: dUpdates = dY there, dData = dY, 0 where written. */
+  ScatterElements: rule([11, 24], (c) => {
+    const { g, needs } = c;
+    const [indices, updates, dY] = [inputAt(c, 1), inputAt(c, 2), dOutput(c)];
+    const axis = intAttribute(c.node, "axis", 0);
+    const adds = addsUp(c);
+    const dData = (): Value => (adds ? dY : g.scatterElements(dY, indices, zerosLike(c, updates), axis));
+    return [needs[0] ? dData() : null, null, needs[2] ? g.gatherElements(dY, indices, axis) : null];
+  }),
+  /** The same with tuples of indices, whole rows at a time. */
+  ScatterND: rule([11, 24], (c) => {
+    const { g, needs } = c;
+    const [indices, updates, dY] = [inputAt(c, 1), inputAt(c, 2), dOutput(c)];
+    const adds = addsUp(c);
+    const dData = (): Value => (adds ? dY : g.scatterND(dY, indices, zerosLike(c, updates)));
+    return [needs[0] ? dData() : null, null, needs[2] ? g.gatherND(dY, indices) : null];
+  }),
+  /** Values are the k largest (or smallest) entries along `axis`: dX = zeros with dValues at their indices. */
+  TopK: rule([10, 24], (c) => {
+    const x = inputAt(c, 0);
+    const dValues = c.dOutputs[0];
+    if (!dValues) return [null];
+    const axis = intAttribute(c.node, "axis", -1);
+    const inputs = [zerosLike(c, x), c.g.extraOutput(c.node, 1), dValues];
+    return [c.g.op("ScatterElements", inputs, { axis })[0] as Value];
+  }),
+};

@@ -1,0 +1,32 @@
+import { intAttribute } from "../onnx/infer/context.ts";
+import { positiveAxis, upTo } from "./axes.ts";
+import { dOutput, outputAt } from "./helpers.ts";
+import { noGradient, type RuleContext, rule } from "./rule.ts";
+
+/**
+ * Axes over which the values add up to 1: one axis from opset 13 (default the last); before, `axis` (default 1) and all
+ * after it, because the operator saw its input as a matrix.
+ */
+function normalizedAxes(c: RuleContext): number[] {
+  const rank = outputAt(c).shape.length;
+  if (c.g.opset >= 13) return [positiveAxis(intAttribute(c.node, "axis", -1), rank)];
+  const axis = positiveAxis(intAttribute(c.node, "axis", 1), rank);
+  return upTo(rank).slice(axis);
+}
+
+/** Softmax and its relatives. Sums run over the normalised axes and keep them. */
+export const softmax = {
+  /** Y = exp(X) / sum exp(X): dX = Y * (dY - sum(Y * dY)). Saves Y. */
+  Softmax: rule([1, 24], (c) => {
+    const { g } = c;
+    const [y, dY] = [outputAt(c), dOutput(c)];
+    return [g.mul(y, g.sub(dY, g.reduceSum(g.mul(y, dY), normalizedAxes(c))))];
+  }),
+  /** Y = X - log sum exp(X): dX = dY - exp(Y) * sum(dY). Saves Y. */
+  LogSoftmax: rule([1, 24], (c) => {
+    const { g } = c;
+    const [y, dY] = [outputAt(c), dOutput(c)];
+    return [g.sub(dY, g.mul(g.exp(y), g.reduceSum(dY, normalizedAxes(c))))];
+  }),
+  Hardmax: noGradient("constant almost everywhere"),
+};

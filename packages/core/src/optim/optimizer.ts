@@ -1,0 +1,69 @@
+import { parseConfig } from "../config/parse-config.ts";
+import { PeftError } from "../errors.ts";
+import { ADAMW_STATE, adamWStep } from "./adamw.ts";
+import { type OptimizerConfig, type OptimizerInput, optimizerConfig, type ParameterGroup } from "./optimizer-config.ts";
+import { SGD_STATE, sgdStep } from "./sgd.ts";
+import { createSlots } from "./slots.ts";
+
+/** An optimiser over a fixed set of tensors. */
+export interface Optimizer {
+  /**
+   * Updates every parameter in place. All gradients are checked before the first value changes; nothing is allocated.
+   *
+   * @param gradients one per parameter, equal lengths; others are refused, so that a misspelled leaf cannot stay untrained.
+   * @param learningRateScale the schedule's factor for this step.
+   * @throws PeftError GRADIENT_MISMATCH.
+   */
+  step(gradients: ReadonlyMap<string, Float32Array>, learningRateScale?: number): void;
+  /** Updates done so far, restored ones included. */
+  stepCount(): number;
+  /** A copy of everything needed to go on: `step` and `<parameter>.<state>` (torch's names). */
+  state(): Map<string, Float32Array>;
+  /** @throws PeftError OPTIMIZER_STATE_MISMATCH, with nothing changed. */
+  restore(state: ReadonlyMap<string, Float32Array>): void;
+}
+
+/**
+ * Makes an AdamW or SGD optimiser; equal to `torch.optim` up to float32 rounding. State costs 8 bytes a parameter for AdamW, 4
+ * for SGD with momentum.
+ *
+ * @param parameters the tensors to train; updated in place, so keep the arrays.
+ * @param groups learning rate and weight decay of named parameters; the others take the configuration's.
+ * @throws PeftError CONFIG_INVALID, PARAMETER_GROUP_INVALID (unknown name, or one name in two groups).
+ * @example
+ * const optimizer = createOptimizer({ type: "adamw", learningRate: 3e-4 }, new Map([["A", a]]));
+ * optimizer.step(new Map([["A", gradientOfA]]), learningRateAt(step, totalSteps, schedule));
+ */
+export function createOptimizer(
+  config: OptimizerInput,
+  parameters: ReadonlyMap<string, Float32Array>,
+  groups: readonly ParameterGroup[] = [],
+): Optimizer {
+  const settings: OptimizerConfig = parseConfig(optimizerConfig, config, "optimizer");
+  const stateNames = settings.type === "adamw" ? ADAMW_STATE : settings.momentum > 0 ? SGD_STATE : [];
+  const slots = createSlots(parameters, groups, settings, stateNames);
+
+  return {
+    step(gradients, learningRateScale = 1) {
+      for (const slot of slots.list) slots.gradientOf(gradients, slot);
+      if (gradients.size !== slots.list.length) {
+        const extra = [...gradients.keys()].filter((name) => !parameters.has(name));
+        throw new PeftError(
+          "GRADIENT_MISMATCH",
+          `expected gradients of trained parameters only, received "${extra.join('", "')}".`,
+        );
+      }
+      slots.step.count++;
+      const t = slots.step.count;
+      for (const slot of slots.list) {
+        const gradient = slots.gradientOf(gradients, slot);
+        const learningRate = slot.learningRate * learningRateScale;
+        if (settings.type === "adamw") adamWStep(slot, gradient, t, learningRate, settings);
+        else sgdStep(slot, gradient, t, learningRate, settings);
+      }
+    },
+    stepCount: () => slots.step.count,
+    state: slots.state,
+    restore: slots.restore,
+  };
+}

@@ -1,0 +1,76 @@
+import { PeftError } from "../errors.ts";
+
+export interface MicroBatchOptions {
+  /**
+   * Most padded tokens of a run. Default 512: on a CPU the activations of some 512 tokens stay in cache, larger runs are slower
+   * per token and need more memory.
+   */
+  maxTokens?: number;
+  /** Most samples of a run; unlimited by default. */
+  maxSamples?: number;
+  /** Pad each run to a multiple of this length. Default 1. The bound counts this padding too. */
+  padToMultipleOf?: number;
+}
+
+/** How one batch is run. */
+export interface MicroBatchPlan {
+  /** Sample indices into the batch, longest samples first; each sample is in one run. */
+  runs: Int32Array[];
+  /** Tokens each sample of a run is padded to. */
+  runLengths: number[];
+  /** Tokens the engine computes, padding included. */
+  paddedTokens: number;
+  /** Tokens that carry data. */
+  realTokens: number;
+  /** Share of computed tokens that is padding, in [0, 1). */
+  paddingShare: number;
+}
+
+function checkArguments(lengths: readonly number[], limits: Record<string, number>): void {
+  const bad = lengths.findIndex((length) => !Number.isInteger(length) || length < 1);
+  if (bad >= 0) {
+    throw new PeftError(
+      "MICRO_BATCH_INVALID",
+      `expected whole lengths >= 1, received ${lengths[bad]} at sample ${bad}.`,
+    );
+  }
+  for (const [name, value] of Object.entries(limits)) {
+    if (value >= 1 && (Number.isInteger(value) || value === Number.POSITIVE_INFINITY)) continue;
+    throw new PeftError("MICRO_BATCH_INVALID", `expected a whole number >= 1 as ${name}, received ${value}.`);
+  }
+}
+
+/**
+ * Cuts a batch into micro-batches: samples are sorted by length and cut into runs, each padded to its own longest sample, so
+ * that a run stays within `maxTokens` padded tokens. A sample longer than that runs alone. Longest first: the largest run, and
+ * with it the memory peak, comes first. Equal lengths keep their order in the batch, so the plan depends on nothing else.
+ * Costs O(n log n).
+ *
+ * @param lengths tokens of each sample of the batch.
+ * @throws PeftError MICRO_BATCH_INVALID for lengths or limits below 1.
+ * @example
+ * planMicroBatches([5, 128, 120, 7], { maxTokens: 256 });
+ * // runs [1, 2] and [3, 0], runLengths [128, 7], paddedTokens 270, realTokens 260, paddingShare 0.037
+ */
+export function planMicroBatches(lengths: readonly number[], options: MicroBatchOptions = {}): MicroBatchPlan {
+  const { maxTokens = 512, maxSamples = Number.POSITIVE_INFINITY, padToMultipleOf = 1 } = options;
+  checkArguments(lengths, { maxTokens, maxSamples, padToMultipleOf });
+  const lengthOf = (sample: number): number => lengths[sample] as number;
+  const order = Int32Array.from(lengths.keys()).sort((a, b) => lengthOf(b) - lengthOf(a) || a - b);
+
+  const runs: Int32Array[] = [];
+  const runLengths: number[] = [];
+  let paddedTokens = 0;
+  for (let start = 0; start < order.length; ) {
+    const padded = Math.ceil(lengthOf(order[start] as number) / padToMultipleOf) * padToMultipleOf;
+    const fitting = Math.max(1, Math.min(Math.floor(maxTokens / padded), maxSamples));
+    const run = order.slice(start, start + fitting);
+    runs.push(run);
+    runLengths.push(padded);
+    paddedTokens += padded * run.length;
+    start += run.length;
+  }
+  const realTokens = lengths.reduce((sum, length) => sum + length, 0);
+  const paddingShare = paddedTokens === 0 ? 0 : 1 - realTokens / paddedTokens;
+  return { runs, runLengths, paddedTokens, realTokens, paddingShare };
+}

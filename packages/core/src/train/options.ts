@@ -1,0 +1,31 @@
+import { z } from "zod";
+import { optimizerConfig } from "../optim/optimizer-config.ts";
+import { scheduleConfig } from "../optim/schedule.ts";
+
+/** Options of a training run. Names and defaults follow transformers' TrainingArguments where it has them. */
+export const trainOptions = z.strictObject({
+  epochs: z.number().positive().default(3),
+  /** Samples the optimiser sees at once. Costs no memory: a batch is run in micro-batches. */
+  batchSize: z.int().positive().default(16),
+  /** Padded tokens (or other units of length) that one run sees; 512 keeps the activations in the cache. */
+  microBatchTokens: z.int().positive().default(512),
+  optimizer: optimizerConfig,
+  schedule: scheduleConfig.optional(),
+  maxGradNorm: z.number().positive().optional(),
+  seed: z.union([z.int(), z.string()]).default(42),
+  /** Steps between evaluations; default: at the end of every epoch. */
+  evalSteps: z.int().positive().optional(),
+  /** Steps between checkpoints; default: with every evaluation. */
+  saveSteps: z.int().positive().optional(),
+  /** Metric that names the best checkpoint, and whether larger is better. */
+  metricForBest: z.string().default("loss"),
+  greaterIsBetter: z.boolean().default(false),
+  /** Evaluations without improvement before the run stops; never by default. */
+  earlyStoppingPatience: z.int().positive().optional(),
+  /** Threads of the engine; default: its own choice. */
+  threads: z.int().positive().optional(),
+  /** "process" keeps the caller's event loop free; "inline" trains in the calling thread. */
+  isolation: z.enum(["process", "inline"]).default("process"),
+});
+export type TrainOptions = z.output<typeof trainOptions>;
+export type TrainOptionsInput = z.input<typeof trainOptions>;

@@ -1,0 +1,74 @@
+import { differentiate } from "../autodiff/differentiate.ts";
+import type { Builder } from "../graph/builder.ts";
+import { toModel } from "../graph/to-model.ts";
+import type { LossParts } from "../losses/loss-parts.ts";
+import { sizeOf } from "../onnx/dims.ts";
+import type { Dim, Value } from "../onnx/ir.ts";
+import { type GraphFile, packGraph } from "./graph-file.ts";
+
+/** Names of the outputs every training graph has, beside the gradients. */
+export const LOSS_SUM = "loss.sum";
+export const LOSS_WEIGHT = "loss.weight";
+export const gradientName = (parameter: string): string => `grad:${parameter}`;
+
+/** A site of dropout: its probability and how many numbers its mask has, in symbols of the graph's inputs. */
+export interface DropoutSite {
+  readonly probability: number;
+  readonly size: Dim;
+}
+
+/** Everything a training engine needs to make steps: plain data that can travel to another process. */
+export interface TrainingProgram {
+  readonly graph: GraphFile;
+  /** Trained graph inputs, in the order of the optimiser. */
+  readonly parameters: readonly string[];
+  /** The other inputs: what a micro-batch feeds. */
+  readonly inputs: readonly Value[];
+  readonly dropout: readonly DropoutSite[];
+}
+
+/** A graph that is run without training, with the same parameters fed. */
+export interface EvaluationProgram {
+  readonly graph: GraphFile;
+  readonly parameters: readonly string[];
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly string[];
+}
+
+const isDropoutInput = (name: string): boolean => name.startsWith("dropout.");
+
+/**
+ * Completes a forward graph into a training graph: the loss and its gradient with respect to every parameter become
+ * the only outputs.
+ * @param parameters graph inputs to train.
+ * @throws PeftError as `differentiate`.
+ */
+export function buildTrainingProgram(g: Builder, loss: LossParts, parameters: readonly Value[]): TrainingProgram {
+  const gradients = differentiate(g, [{ value: loss.sum }], parameters);
+  g.output(loss.sum, LOSS_SUM);
+  g.output(loss.weight, LOSS_WEIGHT);
+  parameters.forEach((p, i) => {
+    g.output(gradients[i] as Value, gradientName(p.name));
+  });
+  const graph = g.finish({ name: "training", dropUnusedInputs: true });
+  const trained = new Set(parameters.map((p) => p.name));
+  return {
+    graph: packGraph(toModel(graph, g.opset)),
+    parameters: parameters.map((p) => p.name),
+    inputs: graph.inputs.filter((v) => !trained.has(v.name) && !isDropoutInput(v.name)),
+    dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
+  };
+}
+
+/** A forward graph as an evaluation program; every given output is computed. */
+export function buildEvaluationProgram(g: Builder, outputs: Readonly<Record<string, Value>>, parameters: readonly Value[]): EvaluationProgram {
+  for (const [name, value] of Object.entries(outputs)) g.output(value, name);
+  const graph = g.finish({ name: "evaluation", dropUnusedInputs: true });
+  const fed = new Set(parameters.map((p) => p.name));
+  return {
+    graph: packGraph(toModel(graph, g.opset)),
+    parameters: graph.inputs.filter((v) => fed.has(v.name)).map((v) => v.name),
+    inputs: graph.inputs.filter((v) => !fed.has(v.name)),
+    outputs: Object.keys(outputs),
+  };
+}

@@ -1,0 +1,61 @@
+import { createBuilder, type Model, PeftError, toModel, type Weights, weightReader } from "@onnx-peft/core";
+import { bert, bertConfig } from "./bert.ts";
+import { distilBert, distilBertConfig } from "./distilbert.ts";
+import type { EncoderArchitecture, Head } from "./encoder.ts";
+
+/**
+ * The architecture of a Hugging Face `config.json`.
+ * @throws PeftError MODEL_TYPE for a type that is not built here, CONFIG_INVALID for wrong fields.
+ */
+export function architectureOf(config: unknown): EncoderArchitecture {
+  const type = typeof config === "object" && config !== null && "model_type" in config ? config.model_type : undefined;
+  const parsed =
+    type === "distilbert"
+      ? distilBertConfig.transform(distilBert).safeParse(config)
+      : type === "bert" || type === "roberta" || type === "xlm-roberta"
+        ? bertConfig.transform(bert).safeParse(config)
+        : null;
+  if (!parsed) {
+    throw new PeftError("MODEL_TYPE", `config.json has model_type "${String(type)}"; bert, roberta, xlm-roberta and distilbert are built here.`, {
+      hint: "Other encoders can be loaded from their ONNX export (onnx/model.onnx).",
+    });
+  }
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((i) => `${i.path.join(".")}: ${i.message}`);
+    throw new PeftError("CONFIG_INVALID", `config.json does not describe a ${String(type)} that is built here: ${problems.join("; ")}.`);
+  }
+  return parsed.data;
+}
+
+/**
+ * A text encoder as an ONNX model, from config and checkpoint tensors; nothing is copied. Inputs `input_ids`,
+ * `attention_mask` [batch, sequence] (and `token_type_ids` for BERT), output `last_hidden_state` or `logits`.
+ * Initialisers keep their checkpoint names.
+ * @throws PeftError MODEL_TYPE, CONFIG_INVALID, CHECKPOINT_MISMATCH
+ */
+export function buildEncoder(config: unknown, weights: Weights, head: Head = { type: "none" }): Model {
+  const architecture = architectureOf(config);
+  const g = createBuilder(21);
+  const w = weightReader(g, withPrefix(weights, architecture.prefix));
+  const shape = ["batch", "sequence"];
+  const inputs = {
+    inputIds: g.input("input_ids", "int64", shape),
+    attentionMask: g.input("attention_mask", "int64", shape),
+    tokenTypeIds: architecture.usesTokenTypes ? g.input("token_type_ids", "int64", shape) : null,
+  };
+  const encoded = architecture.body(g, w, inputs);
+  if (head.type === "none") g.output(encoded.hidden, "last_hidden_state");
+  else g.output(architecture.head(g, w, encoded, head), "logits");
+  w.check();
+  return toModel(g.finish({ name: "encoder" }), g.opset);
+}
+
+/** Checkpoints of a bare encoder lack the prefix; very old ones call LayerNorm's tensors gamma and beta. */
+function withPrefix(weights: Weights, prefix: string): Weights {
+  const bare = ![...weights.keys()].some((name) => name.startsWith(prefix));
+  const rename = (name: string): string => {
+    const modern = name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias");
+    return bare && /^(embeddings|encoder|pooler|transformer)\./.test(modern) ? prefix + modern : modern;
+  };
+  return new Map([...weights].map(([name, tensor]) => [rename(name), tensor]));
+}
