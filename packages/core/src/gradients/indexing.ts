@@ -1,17 +1,18 @@
 import { PeftError } from "../errors.ts";
 import { sizeOf, subDims } from "../onnx/dims.ts";
 import { at, intAttribute, stringAttribute } from "../onnx/infer/context.ts";
-import type { Dim, Value } from "../onnx/ir.ts";
+import type { Value } from "../onnx/ir.ts";
 import { positiveAxis } from "./axes.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { type RuleContext, rule } from "./rule.ts";
 import { scatterAlong } from "./scatter.ts";
 import { padAxis } from "./shape.ts";
 
-/** The one known index that a Gather with a scalar index picks, else null. */
-function fixedIndex(c: RuleContext): Dim | null {
-  const indices = inputAt(c, 1);
-  return indices.shape.length === 0 ? (c.g.intsOf(indices)?.[0] ?? null) : null;
+/** The index that a Gather with one known index picks, else null. */
+function fixedIndex(c: RuleContext): number | null {
+  const known = c.g.intsOf(inputAt(c, 1));
+  const [index] = known ?? [];
+  return known?.length === 1 && typeof index === "number" ? index : null;
 }
 
 /** One-hot columns times the updates, for opsets whose ScatterElements cannot add. Axes other than `axis` may be cut short. */
@@ -69,10 +70,10 @@ export const indexing = {
     const [data, indices, dY] = [inputAt(c, 0), inputAt(c, 1), dOutput(c)];
     const axis = positiveAxis(intAttribute(c.node, "axis", 0), data.shape.length);
     const index = fixedIndex(c);
-    if (typeof index === "number") {
+    if (index !== null) {
       const size = at(data.shape, axis);
       const [before, after] = index < 0 ? [subDims(size, -index), -index - 1] : [index, subDims(size, index + 1)];
-      return [padAxis(c, g.unsqueeze(dY, [axis]), axis, before, after)];
+      return [padAxis(c, indices.shape.length === 0 ? g.unsqueeze(dY, [axis]) : dY, axis, before, after)];
     }
     return [scatterAlong(g, data.shape, indices, dY, axis)];
   }),

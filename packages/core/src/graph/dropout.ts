@@ -1,3 +1,4 @@
+import { PeftError } from "../errors.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { GraphCore } from "./core.ts";
 import type { elementwiseOps } from "./ops-elementwise.ts";
@@ -27,7 +28,17 @@ export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOp
     setTraining(on: boolean): void {
       training = on;
     },
+    /**
+     * x with a share `probability` of its values set to 0 and the others divided by 1 - probability; same shape.
+     * @throws PeftError DROPOUT_PROBABILITY outside [0, 1).
+     */
     dropout(x: Value, probability: number): Value {
+      if (!(probability >= 0 && probability < 1)) {
+        throw new PeftError(
+          "DROPOUT_PROBABILITY",
+          `expected a probability of at least 0 and below 1, received ${probability} for dropout of "${x.name}".`,
+        );
+      }
       if (!training || probability === 0) return x;
       const offsets = core.has(DROPOUT_OFFSETS)
         ? core.value(DROPOUT_OFFSETS)
@@ -37,8 +48,8 @@ export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOp
       const site = plan.sites.push({ probability, value: x }) - 1;
       const start = ops.gather(offsets, ops.ints([site]));
       const size = core.op("Reshape", [core.op("Size", [x])[0] as Value, ops.ints([1])])[0] as Value;
-      const [run] = core.op("Slice", [pool, start, ops.add(start, size), ops.ints([0])]);
-      return ops.mul(x, ops.reshapeLike(run as Value, x));
+      const run = core.op("Slice", [pool, start, ops.add(start, size), ops.ints([0])])[0] as Value;
+      return ops.mul(x, ops.cast(ops.reshapeLike(run, x), x.type));
     },
   };
 }

@@ -2,7 +2,8 @@ import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
-import { countOf, type LossParts, total } from "./loss-parts.ts";
+import type { LossParts } from "./loss-parts.ts";
+import { countOf, total } from "./sums.ts";
 
 export interface BinaryCrossEntropyInputs {
   /** [..., labels], one independent decision per element. */

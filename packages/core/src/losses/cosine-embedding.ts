@@ -1,7 +1,8 @@
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
-import { countOf, type LossParts, total } from "./loss-parts.ts";
+import type { LossParts } from "./loss-parts.ts";
 import { cosineSimilarity } from "./similarity.ts";
+import { countOf, total } from "./sums.ts";
 
 export interface CosineEmbeddingInputs {
   /** [batch, size] */

@@ -2,7 +2,8 @@ import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
-import { type LossParts, total } from "./loss-parts.ts";
+import type { LossParts } from "./loss-parts.ts";
+import { total } from "./sums.ts";
 
 export interface CrossEntropyInputs {
   /** [..., classes] */

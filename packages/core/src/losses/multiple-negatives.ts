@@ -2,8 +2,9 @@ import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
-import { countOf, type LossParts, total } from "./loss-parts.ts";
+import type { LossParts } from "./loss-parts.ts";
 import { normalizeRows } from "./similarity.ts";
+import { countOf, total } from "./sums.ts";
 
 export interface MultipleNegativesInputs {
   /** [batch, size] */

@@ -1,8 +1,9 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
-import { countOf, type LossParts, total } from "./loss-parts.ts";
+import type { LossParts } from "./loss-parts.ts";
 import { cosineSimilarity, euclideanDistance } from "./similarity.ts";
+import { countOf, total } from "./sums.ts";
 
 /** All [batch, size]; row i of each is one triplet. */
 export interface TripletInputs {
