@@ -1,6 +1,10 @@
+import { writeFileSync } from "node:fs";
 import type { Reporter, TestModule } from "vitest/node";
 
-/** Prints `N passed, N failed` as the last line; a file that cannot be loaded counts as one failure. */
+/**
+ * Prints `N passed, N failed` as the last line; a file that cannot be loaded counts as one failure. Under
+ * `scripts/test.mjs`, which names a file in TEST_COUNTS_FILE, the counts go there and that script prints the sum.
+ */
 export default class SummaryReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
     let passed = 0;
@@ -14,6 +18,8 @@ export default class SummaryReporter implements Reporter {
       }
       if (testModule.state() === "failed" && failed === before) failed++;
     }
-    process.on("exit", () => console.log(`${passed} passed, ${failed} failed`));
+    const file = process.env["TEST_COUNTS_FILE"];
+    if (file === undefined) process.on("exit", () => console.log(`${passed} passed, ${failed} failed`));
+    else writeFileSync(file, JSON.stringify({ passed, failed }));
   }
 }

@@ -1,6 +1,6 @@
 /**
  * Pre-trains the embedded backbone: a small BERT, by masked-language modelling on WordNet, with this project's own engine.
- *   npm run pretrain:text -- [--epochs 8] [--out <folder>]
+ *   npm run pretrain:text -- [--epochs 5] [--out <folder>]
  * Interrupted runs go on where they were. Definitions that the quickstart evaluates on are never seen (held-out.ts).
  */
 import { existsSync } from "node:fs";
@@ -8,7 +8,7 @@ import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import {
-  buildTrainingProgram, createRandom, encodeSafetensors, importGraph, lineChart, type RuntimeTensor, streamSeed, tensorFrom, train,
+  buildTrainingProgram, createRandom, crossEntropy, encodeSafetensors, importGraph, lineChart, type RuntimeTensor, streamSeed, tensorFrom, train,
 } from "@onnx-peft/core";
 import { buildEncoder } from "@onnx-peft/text";
 import { AutoTokenizer, env } from "@huggingface/transformers";
@@ -17,7 +17,7 @@ import { initialWeights } from "./initial-weights.ts";
 import { maskedBatch } from "./masked-language.ts";
 import { specialTokens, tokenizerFiles, trainWordPiece } from "./word-piece.ts";
 
-const { values } = parseArgs({ options: { epochs: { type: "string", default: "8" }, out: { type: "string", default: "apps/examples/models/wordnet-bert" }, work: { type: "string", default: "runs/pretrain" }, threads: { type: "string" } } });
+const { values } = parseArgs({ options: { epochs: { type: "string", default: "5" }, out: { type: "string", default: "apps/examples/models/wordnet-bert" }, work: { type: "string", default: "runs/pretrain" }, threads: { type: "string" } } });
 const [out, work] = [resolve(values.out), resolve(values.work)];
 
 export const backboneConfig = {
@@ -53,8 +53,7 @@ const trained = new Set(weights.keys());
 const g = importGraph(model.graph, 21, { asInputs: trained, training: true });
 const logits = g.value("logits");
 const labels = g.input("labels", "int64", ["masked"]);
-const picked = g.mul(g.logSoftmax(logits, -1), g.oneHot(labels, config.vocab_size));
-const loss = { sum: g.mul(g.reduceSum(picked, [0, 1], false), -1), weight: g.cast(g.squeeze(g.shapeOf(labels), [0]), "float32") };
+const loss = crossEntropy(g, { logits, labels });
 const training = buildTrainingProgram(g, loss, [...trained].map((name) => g.value(name)));
 const parameters = Object.fromEntries([...weights].map(([name, t]): [string, RuntimeTensor] => [name, { type: "float32", dims: t.dims, data: new Float32Array(t.data.buffer, t.data.byteOffset, t.data.length / 4) }]));
 const count = Object.values(parameters).reduce((sum, p) => sum + p.data.length, 0);

@@ -5,8 +5,11 @@ function hash(text: string): number {
   return h >>> 0;
 }
 
+/** What makes two definitions the same one. */
+export const definitionKey = (definition: string): string => definition.trim().toLowerCase();
+
 /**
  * True for the fifth of all definitions that pre-training never sees. Validation and test definitions are drawn from these
  * only. It depends on the text alone, so equal definitions of different words are on the same side.
  */
-export const isHeldOut = (definition: string): boolean => hash(definition.trim().toLowerCase()) % 5 === 0;
+export const isHeldOut = (definition: string): boolean => hash(definitionKey(definition)) % 5 === 0;

@@ -7,12 +7,51 @@ export type PartOfSpeech = (typeof partsOfSpeech)[number];
 
 /** Lexicographer files of WordNet by number: lexnames(5WN). */
 export const lexicographerFiles = [
-  "adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute", "noun.body",
-  "noun.cognition", "noun.communication", "noun.event", "noun.feeling", "noun.food", "noun.group", "noun.location", "noun.motive",
-  "noun.object", "noun.person", "noun.phenomenon", "noun.plant", "noun.possession", "noun.process", "noun.quantity",
-  "noun.relation", "noun.shape", "noun.state", "noun.substance", "noun.time", "verb.body", "verb.change", "verb.cognition",
-  "verb.communication", "verb.competition", "verb.consumption", "verb.contact", "verb.creation", "verb.emotion", "verb.motion",
-  "verb.perception", "verb.possession", "verb.social", "verb.stative", "verb.weather", "adj.ppl",
+  "adj.all",
+  "adj.pert",
+  "adv.all",
+  "noun.Tops",
+  "noun.act",
+  "noun.animal",
+  "noun.artifact",
+  "noun.attribute",
+  "noun.body",
+  "noun.cognition",
+  "noun.communication",
+  "noun.event",
+  "noun.feeling",
+  "noun.food",
+  "noun.group",
+  "noun.location",
+  "noun.motive",
+  "noun.object",
+  "noun.person",
+  "noun.phenomenon",
+  "noun.plant",
+  "noun.possession",
+  "noun.process",
+  "noun.quantity",
+  "noun.relation",
+  "noun.shape",
+  "noun.state",
+  "noun.substance",
+  "noun.time",
+  "verb.body",
+  "verb.change",
+  "verb.cognition",
+  "verb.communication",
+  "verb.competition",
+  "verb.consumption",
+  "verb.contact",
+  "verb.creation",
+  "verb.emotion",
+  "verb.motion",
+  "verb.perception",
+  "verb.possession",
+  "verb.social",
+  "verb.stative",
+  "verb.weather",
+  "adj.ppl",
 ] as const;
 
 /** A set of words with one meaning. */
@@ -47,5 +86,11 @@ function parseSynset(line: string): Synset {
   const firstQuote = gloss.search(/[;:]?\s*"/);
   const definition = (firstQuote < 0 ? gloss : gloss.slice(0, firstQuote)).replace(/[;:,\s]+$/, "");
   const examples = firstQuote < 0 ? [] : [...gloss.slice(firstQuote).matchAll(/"([^"]+)"/g)].map((m) => m[1] ?? "");
-  return { id: `${offset}-${type}`, lemmas, lexicographerFile: lexicographerFiles[Number(file)] ?? "", definition: definition === "" ? gloss : definition, examples };
+  return {
+    id: `${offset}-${type}`,
+    lemmas,
+    lexicographerFile: lexicographerFiles[Number(file)] ?? "",
+    definition: definition === "" ? gloss : definition,
+    examples,
+  };
 }

@@ -26,7 +26,8 @@ function splitCounts<Name extends string>(rows: number, options: SplitOptions<ne
   const total = entries.reduce((sum, [, value]) => sum + value, 0);
   for (const [name, value] of entries) {
     const valid = counts ? Number.isInteger(value) && value >= 0 : value >= 0 && value <= 1;
-    if (!valid) throw invalid(`expected ${counts ? "a whole number >= 0" : "0 to 1"} for "${name}", received ${value}.`);
+    if (!valid)
+      throw invalid(`expected ${counts ? "a whole number >= 0" : "0 to 1"} for "${name}", received ${value}.`);
   }
   if (counts) {
     if (total > rows) throw invalid(`expected counts of at most ${rows} rows together, received ${total}.`);

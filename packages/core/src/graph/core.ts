@@ -5,7 +5,7 @@ import type { InferContext } from "../onnx/infer/context.ts";
 import { knownInts } from "../onnx/infer/known-ints.ts";
 import { inferenceOf, operatorKey } from "../onnx/infer/table.ts";
 import type { Attribute, Dim, Graph, Node, Shape, TensorData, Value, ValueType } from "../onnx/ir.ts";
-import { elementCount, tensorFrom, toNumbers } from "../onnx/tensor.ts";
+import { elementCount, readTensorBytes, tensorFrom, toNumbers } from "../onnx/tensor.ts";
 import type { AttributeInput } from "./attributes.ts";
 import { toAttribute } from "./attributes.ts";
 import { pruneDeadNodes } from "./prune.ts";
@@ -28,6 +28,17 @@ interface SymbolSource {
 
 const SMALL = 64;
 const smallIntegers = new Set<ElementType>(["int64", "int32", "bool"]);
+
+/** Integers of a shape vector. "To the end" of a Slice is written as the largest int64: any number above all sizes does. */
+function smallInts(tensor: TensorData): number[] {
+  if (tensor.type !== "int64") return toNumbers(tensor);
+  const bytes = readTensorBytes(tensor);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const { MAX_SAFE_INTEGER: most, MIN_SAFE_INTEGER: least } = Number;
+  return Array.from({ length: elementCount(tensor.dims) }, (_, i) =>
+    Math.min(most, Math.max(least, Number(view.getBigInt64(8 * i, true)))),
+  );
+}
 
 /**
  * A graph under construction: adds nodes, infers types and shapes at once, follows small integer vectors (shapes) and
@@ -113,7 +124,7 @@ export class GraphCore {
     const value = this.register(name, { type: tensor.type, shape: tensor.dims });
     this.initializers.set(name, tensor);
     if (smallIntegers.has(tensor.type) && tensor.dims.length <= 1 && elementCount(tensor.dims) <= SMALL) {
-      this.intContents.set(name, toNumbers(tensor));
+      this.intContents.set(name, smallInts(tensor));
     }
     return value;
   }

@@ -1,9 +1,9 @@
 import { symbolFrom } from "../onnx/dims.ts";
-import type { Graph } from "../onnx/ir.ts";
+import type { Graph, TensorData } from "../onnx/ir.ts";
+import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import type { Builder } from "./builder.ts";
 import { createBuilder } from "./builder.ts";
 import { isIdleDropout } from "./prune.ts";
-import { toFloat32Array } from "../onnx/tensor.ts";
 
 /** What may be changed while a graph is taken over. */
 export interface ImportOptions {
@@ -21,7 +21,11 @@ export function importGraph(graph: Graph, opset: number, options: ImportOptions 
   for (const { name, type, shape } of graph.inputs) {
     // An input with a default cannot be fed from JavaScript (it is missing from the session's inputs): it is a constant.
     if (graph.initializers.has(name)) continue;
-    g.input(name, type, shape.map((dim) => (typeof dim === "string" ? symbolFrom(dim) : dim)));
+    g.input(
+      name,
+      type,
+      shape.map((dim) => (typeof dim === "string" ? symbolFrom(dim) : dim)),
+    );
   }
   for (const [name, tensor] of graph.initializers) {
     if (options.asInputs?.has(name)) g.input(name, tensor.type, tensor.dims);
@@ -36,9 +40,31 @@ export function importGraph(graph: Graph, opset: number, options: ImportOptions 
       g.op("Identity", [g.dropout(x, roundProbability(p))], {}, { outputs: [node.outputs[0] ?? ""] });
       continue;
     }
-    if (!options.replace?.(g, node)) g.addNode({ ...node, inputs: [...node.inputs], outputs: [...node.outputs] });
+    const constant = constantOf(node);
+    if (constant) g.initializer(node.outputs[0] ?? "", constant);
+    else if (!options.replace?.(g, node)) g.addNode({ ...node, inputs: [...node.inputs], outputs: [...node.outputs] });
   }
   return g;
+}
+
+/** The tensor of a Constant node. As an initialiser its contents are known where shapes are computed from them. */
+function constantOf({ op, domain, attributes }: Graph["nodes"][number]): TensorData | null {
+  if (op !== "Constant" || domain !== "") return null;
+  const [value] = Object.values(attributes);
+  switch (value?.type) {
+    case "tensor":
+      return value.value;
+    case "int":
+      return tensorFrom("int64", [], [Number(value.value)]);
+    case "ints":
+      return tensorFrom("int64", [value.value.length], value.value.map(Number));
+    case "float":
+      return tensorFrom("float32", [], [value.value]);
+    case "floats":
+      return tensorFrom("float32", [value.value.length], value.value);
+    default:
+      return null;
+  }
 }
 
 /** 0.1 is stored as 0.10000000149 in float32; equal probabilities share a pool of masks. */

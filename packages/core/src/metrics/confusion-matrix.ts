@@ -9,6 +9,9 @@ export function checkSameLength(a: ArrayLike<unknown>, b: ArrayLike<unknown>, at
   );
 }
 
+/** A stray large id must not ask for a matrix of its square. */
+const MAX_INFERRED_LABELS = 4096;
+
 /**
  * Counts of true class against predicted class.
  *
@@ -27,15 +30,14 @@ export function confusionMatrix(
 ): number[][] {
   checkSameLength(predictions, labels);
   let size = numLabels ?? 0;
+  const limit = numLabels ?? MAX_INFERRED_LABELS;
   for (const ids of [predictions, labels]) {
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i] as number;
-      if (!Number.isInteger(id) || id < 0 || id >= (numLabels ?? 2 ** 20)) {
-        throw new PeftError(
-          "METRIC_INPUT",
-          `expected class ids in [0, ${numLabels ?? 2 ** 20}), received ${id} at position ${i}.`,
-          { hint: "Leave out ignored positions such as -100 first." },
-        );
+      if (!Number.isInteger(id) || id < 0 || id >= limit) {
+        throw new PeftError("METRIC_INPUT", `expected class ids in [0, ${limit}), received ${id} at position ${i}.`, {
+          hint: "Leave out ignored positions such as -100 first.",
+        });
       }
       if (numLabels === undefined) size = Math.max(size, id + 1);
     }

@@ -21,7 +21,7 @@ function mean(values: ArrayLike<number>): number {
  * @returns a number in [-1, 1]; NaN when one side is constant, as scipy has it: the correlation is undefined then.
  * @throws PeftError METRIC_INPUT for different lengths, fewer than two values or values that are not finite.
  * @example
- * pearson([1, 2, 3], [2, 4, 7]); // 0.9933992677987828
+ * pearson([1, 2, 3], [2, 4, 7]); // 0.9933992677987827
  */
 export function pearson(a: ArrayLike<number>, b: ArrayLike<number>): number {
   checkSameLength(a, b, 2);

@@ -21,7 +21,8 @@ export interface F1Scores {
   readonly weighted: F1Score;
 }
 
-interface Counts {
+/** What the scores of one class are made of. */
+export interface ClassCounts {
   truePositives: number;
   predicted: number;
   support: number;
@@ -30,7 +31,7 @@ interface Counts {
 const ratio = (a: number, b: number): number => (b === 0 ? 0 : a / b);
 
 /** precision = tp / predicted, recall = tp / support, f1 = 2 tp / (predicted + support). */
-const score = ({ truePositives, predicted, support }: Counts): F1Score => ({
+const score = ({ truePositives, predicted, support }: ClassCounts): F1Score => ({
   precision: ratio(truePositives, predicted),
   recall: ratio(truePositives, support),
   f1: ratio(2 * truePositives, predicted + support),
@@ -38,8 +39,8 @@ const score = ({ truePositives, predicted, support }: Counts): F1Score => ({
 });
 
 /** Averages over per-class counts; shared by single-label, multi-label and entity scores. */
-export function f1FromCounts(counts: readonly Counts[]): F1Scores {
-  const total: Counts = { truePositives: 0, predicted: 0, support: 0 };
+export function f1FromCounts(counts: readonly ClassCounts[]): F1Scores {
+  const total: ClassCounts = { truePositives: 0, predicted: 0, support: 0 };
   for (const c of counts) {
     total.truePositives += c.truePositives;
     total.predicted += c.predicted;
@@ -72,11 +73,7 @@ export function f1FromCounts(counts: readonly Counts[]): F1Scores {
  * @example
  * f1Scores([0, 1, 1, 1], [0, 0, 1, 1]).macro.f1; // 0.7333333333333334
  */
-export function f1Scores(
-  predictions: ArrayLike<number>,
-  labels: ArrayLike<number>,
-  numLabels?: number,
-): F1Scores {
+export function f1Scores(predictions: ArrayLike<number>, labels: ArrayLike<number>, numLabels?: number): F1Scores {
   const matrix = confusionMatrix(predictions, labels, numLabels);
   return f1FromCounts(
     matrix.map((row, k) => ({
@@ -96,11 +93,7 @@ export function f1Scores(
  * @example
  * multiLabelF1([1, 0, 1, 1], [1, 0, 0, 1], 2).micro.f1; // 0.8
  */
-export function multiLabelF1(
-  predictions: ArrayLike<number>,
-  labels: ArrayLike<number>,
-  numLabels: number,
-): F1Scores {
+export function multiLabelF1(predictions: ArrayLike<number>, labels: ArrayLike<number>, numLabels: number): F1Scores {
   checkSameLength(predictions, labels);
   if (!Number.isInteger(numLabels) || numLabels < 1 || labels.length % numLabels !== 0) {
     throw new PeftError("METRIC_INPUT", `expected rows of ${numLabels} values, received ${labels.length} values.`);
@@ -111,7 +104,7 @@ export function multiLabelF1(
     if ((predicted !== 0 && predicted !== 1) || (truth !== 0 && truth !== 1)) {
       throw new PeftError("METRIC_INPUT", `expected 0 or 1, received ${predicted} and ${truth} at position ${i}.`);
     }
-    const c = counts[i % numLabels] as Counts;
+    const c = counts[i % numLabels] as ClassCounts;
     c.predicted += predicted;
     c.support += truth;
     c.truePositives += predicted * truth;

@@ -19,13 +19,19 @@ export interface RetrievalScores {
 export function targetRanks({ scores, targets }: RetrievalScores): Uint32Array {
   const candidates = scores.length / targets.length;
   if (targets.length === 0 || !Number.isInteger(candidates) || candidates === 0) {
-    throw new PeftError("METRIC_INPUT", `expected [queries, candidates], received ${scores.length} scores for ${targets.length} queries.`);
+    throw new PeftError(
+      "METRIC_INPUT",
+      `expected [queries, candidates], received ${scores.length} scores for ${targets.length} queries.`,
+    );
   }
   const ranks = new Uint32Array(targets.length);
   for (let query = 0; query < targets.length; query++) {
     const target = targets[query] as number;
     if (!Number.isInteger(target) || target < 0 || target >= candidates) {
-      throw new PeftError("METRIC_INPUT", `expected a target in [0, ${candidates}), received ${target} at query ${query}.`);
+      throw new PeftError(
+        "METRIC_INPUT",
+        `expected a target in [0, ${candidates}), received ${target} at query ${query}.`,
+      );
     }
     const start = query * candidates;
     const own = scores[start + target] as number;

@@ -1,23 +1,33 @@
 import type { Feeds, Outputs } from "../runtime/runtime.ts";
-import type { EngineSetup, EngineState, StepRequest, StepResult } from "./engine.ts";
+import type { EngineSetup, StepRequest, StepResult } from "./engine.ts";
+
+/** What a child opens. Tensors lie in files of the exchange folder, which the child removes when its parent is gone. */
+export interface OpenRequest {
+  readonly setup: Omit<EngineSetup, "parameters">;
+  readonly parametersPath: string;
+  readonly exchangeFolder: string;
+}
 
 /** Calls that a child process answers, with argument and result. */
 export interface EngineCalls {
-  open: { argument: EngineSetup; result: null };
+  open: { argument: OpenRequest; result: null };
   step: { argument: StepRequest; result: StepResult };
   evaluate: { argument: Feeds; result: Outputs };
-  state: { argument: null; result: EngineState };
-  restore: { argument: EngineState; result: null };
+  keepBest: { argument: null; result: null };
+  /** Writes the best parameters to a file at the given path. */
+  bestParameters: { argument: string; result: null };
+  /** Argument: the folder. */
+  save: { argument: string; result: null };
+  restore: { argument: string; result: null };
   close: { argument: null; result: null };
 }
 
 export type EngineCallName = keyof EngineCalls;
 
-export interface EngineRequest<K extends EngineCallName = EngineCallName> {
-  readonly id: number;
-  readonly call: K;
-  readonly argument: EngineCalls[K]["argument"];
-}
+/** One call, told apart by its name. */
+export type EngineRequest = {
+  [K in EngineCallName]: { readonly id: number; readonly call: K; readonly argument: EngineCalls[K]["argument"] };
+}[EngineCallName];
 
 export interface SerializedError {
   readonly code: string | null;

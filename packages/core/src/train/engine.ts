@@ -1,17 +1,20 @@
 import { PeftError } from "../errors.ts";
-import { clipGlobalNorm, findNotFinite, globalNorm } from "../optim/clip.ts";
+import { findNotFinite, globalNorm } from "../optim/clip.ts";
 import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
-import { dropoutFeeds } from "./dropout-feeds.ts";
+import { createDropoutFeeds } from "./dropout-feeds.ts";
+import type { GraphFile, GraphPath } from "./graph-file.ts";
 import { locateNonFinite } from "./locate-non-finite.ts";
 import { peakRss } from "./memory.ts";
 import { type EvaluationProgram, gradientName, LOSS_SUM, LOSS_WEIGHT, type TrainingProgram } from "./program.ts";
 
+type AnyGraph = GraphFile | GraphPath;
+
 /** What an engine is made of. Plain data. */
-export interface EngineSetup {
-  readonly training?: TrainingProgram;
-  readonly evaluation?: EvaluationProgram;
+export interface EngineSetup<G extends AnyGraph = AnyGraph> {
+  readonly training?: TrainingProgram<G>;
+  readonly evaluation?: EvaluationProgram<G>;
   /** Start values of all parameters, with their dimensions. */
   readonly parameters: Readonly<Record<string, RuntimeTensor>>;
   readonly optimizer?: OptimizerInput;
@@ -34,6 +37,7 @@ export interface StepResult {
   /** Mean loss of the batch: sum of losses over sum of weights. */
   readonly loss: number;
   readonly weight: number;
+  /** Norm of the whole gradient of the mean loss, before clipping. */
   readonly gradNorm: number;
   readonly elapsedMs: number;
   /** Resident memory of the engine's process, now and at its highest. */
@@ -47,99 +51,160 @@ export interface EngineState {
   readonly optimizer: Readonly<Record<string, Float32Array>>;
 }
 
-/** Steps, evaluations and snapshots over sessions that are open. The same face in this process and in a child. */
+/** Steps, evaluations and snapshots over sessions that are open. Calls must not overlap. */
 export interface Engine {
   step(request: StepRequest): Promise<StepResult>;
   evaluate(feeds: Feeds): Promise<Outputs>;
+  /** @throws PeftError NOT_FINITE naming the parameter or state that is not: a state that cannot go on is not given out. */
   state(): Promise<EngineState>;
   restore(state: EngineState): Promise<void>;
   close(): Promise<void>;
 }
 
-const open = (runtime: Runtime, program: TrainingProgram | EvaluationProgram, threads: number | undefined): Promise<RuntimeSession> =>
-  runtime.open(program.graph.bytes, {
-    purpose: "training",
-    ...(threads === undefined ? {} : { threads }),
-    ...(program.graph.externalDataFolder === undefined ? {} : { externalDataFolder: program.graph.externalDataFolder }),
-  });
+const HINT = "Lower the learning rate, clip the gradient (maxGradNorm) or look at the batch.";
 
-const floats = (tensor: RuntimeTensor | undefined, name: string): Float32Array => {
-  if (tensor?.data instanceof Float32Array) return tensor.data;
-  throw new PeftError("PARAMETER", `Expected float32 values for "${name}", received ${tensor ? tensor.type : "nothing"}.`);
-};
-
-/** An engine in the calling thread. `run` blocks it: for tests, scripts and the child process itself. */
+/**
+ * An engine in the calling thread. `run` blocks it: for tests, scripts and the child process itself. Each graph is opened
+ * once, whatever shapes it will see.
+ *
+ * @throws PeftError PARAMETER, RUNTIME_OPEN, CONFIG_INVALID, PARAMETER_GROUP_INVALID; from `step` NOT_FINITE, EMPTY_BATCH,
+ *   DROPOUT_SIZE, FEED_NAMES, RUNTIME_RUN
+ * @example
+ * const engine = await createEngine(onnxruntimeNode, { training, parameters, optimizer, seed: 42 });
+ * const { loss } = await engine.step({ step: 0, runs: [feeds], learningRateScale: 1 });
+ */
 export async function createEngine(runtime: Runtime, setup: EngineSetup): Promise<Engine> {
-  const tensors = new Map(Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: Float32Array.from(floats(t, name)) }]));
   const { training, evaluation } = setup;
-  const trained = training?.parameters ?? [];
-  const values = new Map(trained.map((name) => [name, floats(tensors.get(name), name)]));
-  const sums = new Map(trained.map((name) => [name, new Float32Array(floats(tensors.get(name), name).length)]));
-  const optimizer = training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
-  const trainingSession = training ? await open(runtime, training, setup.threads) : undefined;
-  const evaluationSession = evaluation ? await open(runtime, evaluation, setup.threads) : undefined;
-  const pick = (names: readonly string[]): Record<string, RuntimeTensor> =>
-    Object.fromEntries(names.map((name) => [name, tensors.get(name) ?? missing(name)]));
+  const tensors = new Map(
+    Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: floats(t, name).slice() }]),
+  );
+  const own = (name: string) =>
+    tensors.get(name) ?? fail("PARAMETER", `No value was given for the parameter "${name}".`);
+  const pick = (names: readonly string[]): Feeds => Object.fromEntries(names.map((name) => [name, own(name)]));
+  const values = new Map((training?.parameters ?? []).map((name) => [name, own(name).data]));
+  const sums = new Map(Array.from(values, ([name, { length }]) => [name, new Float32Array(length)]));
+  const trained = pick(training?.parameters ?? []);
+  const optimizer =
+    training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
+  const sessions: RuntimeSession[] = [];
+  const open = async (graph: AnyGraph): Promise<RuntimeSession> => {
+    const session = await runtime.open("path" in graph ? graph.path : graph.bytes, {
+      purpose: "training",
+      ...(setup.threads === undefined ? {} : { threads: setup.threads }),
+      ...("path" in graph || graph.externalDataFolder === undefined
+        ? {}
+        : { externalDataFolder: graph.externalDataFolder }),
+    });
+    sessions.push(session);
+    return session;
+  };
+  const close = async (): Promise<void> => {
+    for (const session of sessions.splice(0)) await session.close();
+  };
+  let trainingSession: RuntimeSession | undefined;
+  let evaluationSession: RuntimeSession | undefined;
+  try {
+    if (training) trainingSession = await open(training.graph);
+    if (evaluation) evaluationSession = await open(evaluation.graph);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const dropout = createDropoutFeeds({
+    sites: training?.dropout ?? [],
+    inputs: training?.inputs ?? [],
+    inputNames: trainingSession?.inputNames ?? [],
+    seed: setup.seed,
+  });
 
   return {
     async step({ step, runs, learningRateScale, maxGradNorm }) {
-      if (!training || !trainingSession || !optimizer) throw new PeftError("ENGINE", "This engine was opened without a training graph.");
+      if (!training || !trainingSession || !optimizer) {
+        throw new PeftError("ENGINE", "This engine was opened without a training graph or an optimiser.");
+      }
       const started = performance.now();
-      let [lossSum, weight] = [0, 0];
+      let lossSum = 0;
+      let weight = 0;
       for (const sum of sums.values()) sum.fill(0);
-      const masks = dropoutFeeds(training.dropout, training.inputs, runs, setup.seed, step);
-      for (const [k, run] of runs.entries()) {
-        const feeds = { ...run, ...masks[k], ...pick(trained) };
-        const outputs = await trainingSession.run(feeds);
-        const runLoss = floats(outputs[LOSS_SUM], LOSS_SUM)[0] ?? 0;
-        if (!Number.isFinite(runLoss)) throw await stopped(runtime, training, feeds, step, `the loss of micro-batch ${k} is ${runLoss}`);
+      const masks = dropout(runs, step);
+      const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...trained });
+      for (let k = 0; k < runs.length; k++) {
+        const outputs = await trainingSession.run(feedsOf(k));
+        const runLoss = floats(outputs[LOSS_SUM], LOSS_SUM)[0] ?? Number.NaN;
+        const runWeight = floats(outputs[LOSS_WEIGHT], LOSS_WEIGHT)[0] ?? Number.NaN;
+        if (!Number.isFinite(runLoss + runWeight)) {
+          const what = `the loss of micro-batch ${k} is ${runLoss}, its weight ${runWeight}`;
+          throw await notFinite(runtime, training.graph, [feedsOf(k)], step, what);
+        }
         lossSum += runLoss;
-        weight += floats(outputs[LOSS_WEIGHT], LOSS_WEIGHT)[0] ?? 0;
+        weight += runWeight;
         for (const [name, sum] of sums) accumulate(sum, floats(outputs[gradientName(name)], gradientName(name)));
       }
       if (!(weight > 0)) {
-        throw new PeftError("EMPTY_BATCH", `Step ${step}: the total weight of the batch is ${weight}; every label is ignored.`);
+        throw new PeftError(
+          "EMPTY_BATCH",
+          `Step ${step}: the total weight of the batch is ${weight}; every label is ignored.`,
+        );
       }
       scale(sums, 1 / weight);
       const norm = globalNorm(sums);
       if (!Number.isFinite(norm)) {
         const [bad] = findNotFinite(sums);
-        const feeds = { ...runs[0], ...masks[0], ...pick(trained) };
-        throw await stopped(runtime, training, feeds, step, `the gradient of "${bad?.name ?? "?"}" is ${bad?.value ?? norm}`);
+        const what = `the gradient of "${bad?.name ?? "?"}" is ${bad?.value ?? norm}`;
+        throw await notFinite(runtime, training.graph, Array.from(runs.keys(), feedsOf), step, what);
       }
-      if (maxGradNorm !== undefined) clipGlobalNorm(sums, maxGradNorm);
+      // The divisor is that of torch's clip_grad_norm_.
+      if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
       optimizer.step(sums, learningRateScale);
-      const rssBytes = process.memoryUsage.rss();
-      return { loss: lossSum / weight, weight, gradNorm: norm, elapsedMs: performance.now() - started, rssBytes, peakRssBytes: peakRss() };
+      return {
+        loss: lossSum / weight,
+        weight,
+        gradNorm: norm,
+        elapsedMs: performance.now() - started,
+        rssBytes: process.memoryUsage.rss(),
+        peakRssBytes: peakRss(),
+      };
     },
     async evaluate(feeds) {
-      if (!evaluation || !evaluationSession) throw new PeftError("ENGINE", "This engine was opened without an evaluation graph.");
+      if (!evaluation || !evaluationSession) {
+        throw new PeftError("ENGINE", "This engine was opened without an evaluation graph.");
+      }
       return evaluationSession.run({ ...feeds, ...pick(evaluation.parameters) }, evaluation.outputs);
     },
     async state() {
-      const parameters = Object.fromEntries([...tensors].map(([name, t]) => [name, { ...t, data: t.data.slice() }]));
-      return { parameters, optimizer: optimizer ? Object.fromEntries(optimizer.state()) : {} };
+      const state = optimizer?.state() ?? new Map<string, Float32Array>();
+      const [bad] = findNotFinite(new Map([...values, ...state]));
+      if (bad) {
+        const done = optimizer?.stepCount() ?? 0;
+        throw new PeftError("NOT_FINITE", `Step ${done - 1}: its update made "${bad.name}" ${bad.value}.`, {
+          hint: HINT,
+          details: { step: done - 1, value: bad.name, node: null, op: null },
+        });
+      }
+      const copies = Array.from(tensors, ([name, t]) => [name, { ...t, data: t.data.slice() }] as const);
+      return { parameters: Object.fromEntries(copies), optimizer: Object.fromEntries(state) };
     },
     async restore(state) {
       for (const [name, tensor] of Object.entries(state.parameters)) {
-        const own = tensors.get(name);
-        const data = floats(tensor, name);
-        if (own?.data.length !== data.length) {
-          throw new PeftError("STATE_MISMATCH", `Expected ${own?.data.length ?? 0} values for "${name}", received ${data.length}.`);
-        }
-        own.data.set(data);
+        const expected = tensors.get(name)?.data.length ?? 0;
+        const { length } = floats(tensor, name);
+        if (expected === length) continue;
+        fail("STATE_MISMATCH", `Expected ${expected} values for "${name}", received ${length}.`);
       }
       optimizer?.restore(new Map(Object.entries(state.optimizer)));
+      for (const [name, tensor] of Object.entries(state.parameters)) own(name).data.set(floats(tensor, name));
     },
-    async close() {
-      await trainingSession?.close();
-      await evaluationSession?.close();
-    },
+    close,
   };
 }
 
-function missing(name: string): never {
-  throw new PeftError("PARAMETER", `No value was given for the parameter "${name}".`);
+function fail(code: string, message: string): never {
+  throw new PeftError(code, message);
+}
+
+function floats(tensor: RuntimeTensor | undefined, name: string): Float32Array {
+  if (tensor?.data instanceof Float32Array) return tensor.data;
+  return fail("PARAMETER", `Expected float32 values for "${name}", received ${tensor ? tensor.type : "nothing"}.`);
 }
 
 function accumulate(sum: Float32Array, part: Float32Array): void {
@@ -150,12 +215,23 @@ function scale(sums: ReadonlyMap<string, Float32Array>, factor: number): void {
   for (const sum of sums.values()) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) * factor;
 }
 
-/** The error that ends a run at NaN or infinity, naming the first node that produced one. */
-async function stopped(runtime: Runtime, program: TrainingProgram, feeds: Feeds, step: number, what: string): Promise<PeftError> {
-  const origin = await locateNonFinite(runtime, program, feeds);
-  const where = origin ? ` It first appears in "${origin.value}", made by ${origin.op} "${origin.node}".` : "";
-  return new PeftError("NOT_FINITE", `Step ${step}: ${what}.${where}`, {
-    hint: "Lower the learning rate, clip the gradient (maxGradNorm) or look at the batch.",
-    details: { step, ...origin },
+/** The error that ends a run at NaN or infinity, naming the first node that produced one in the first run that has one. */
+async function notFinite(
+  runtime: Runtime,
+  graph: AnyGraph,
+  runs: readonly Feeds[],
+  step: number,
+  what: string,
+): Promise<PeftError> {
+  for (const feeds of runs) {
+    const origin = await locateNonFinite(runtime, graph, feeds);
+    if (!origin) continue;
+    const maker = origin.node === null ? "which was fed" : `made by ${origin.op} "${origin.node}"`;
+    const message = `Step ${step}: ${what}. It first appears in "${origin.value}", ${maker}.`;
+    return new PeftError("NOT_FINITE", message, { hint: HINT, details: { step, ...origin } });
+  }
+  return new PeftError("NOT_FINITE", `Step ${step}: ${what}; no single value of the graph is.`, {
+    hint: HINT,
+    details: { step },
   });
 }

@@ -10,6 +10,11 @@ export interface GraphFile {
   readonly externalDataFolder?: string;
 }
 
+/** A serialised graph in a file of its own, with all weights inside. Opened by path it is not held in memory twice. */
+export interface GraphPath {
+  readonly path: string;
+}
+
 /** Below this a weight is copied into the graph: a page of memory is 4096 bytes. */
 const EMBED_BELOW = 4096;
 
@@ -17,7 +22,13 @@ const EMBED_BELOW = 4096;
  * Serialises a model without copying weights that lie in a file already: the graph points at their place in the
  * original .onnx or .safetensors file, which the engine maps into memory, so several graphs share one copy. External
  * data may live in one folder only; that with most bytes is chosen, and what lies elsewhere (or is not aligned to its
- * element size) is embedded.
+ * element size) is embedded. Links are followed first: the engine refuses data behind a symbolic link, and model caches
+ * consist of them.
+ *
+ * @throws PeftError FILE_RANGE when a weight that must be embedded cannot be read; ONNX_LIMIT. A file that is gone is
+ *   the file system's own error.
+ * @example
+ * const { bytes, externalDataFolder } = packGraph(await readModel("minilm/onnx/model.onnx")); // some 100 KB and the folder
  */
 export function packGraph(model: Model): GraphFile {
   const bytesIn = new Map<string, number>();

@@ -11,7 +11,7 @@ export interface MetricsRecord {
 export interface MetricsLog {
   /** Queues a record; it is on disk after the next `flush`. */
   append(record: MetricsRecord): void;
-  /** Writes what is queued. Survives the end of the process from then on, also by SIGKILL. */
+  /** Writes what is queued. Survives the end of the process and of the machine from then on. */
   flush(): Promise<void>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -23,11 +23,15 @@ const SPECIAL: Record<string, number> = {
   "-Infinity": Number.NEGATIVE_INFINITY,
 };
 
-/** JSON has no NaN and would write null; a diverged loss must stay visible. */
-const encode = (record: MetricsRecord): string =>
-  `${JSON.stringify(record, (_, value: unknown) =>
-    typeof value === "number" && !Number.isFinite(value) ? String(value) : value,
-  )}\n`;
+/** JSON in which NaN and infinities are texts: JSON has no such numbers and would write null; they must stay visible. */
+export const stringifyNumbers = (value: unknown): string =>
+  JSON.stringify(value, (_, item: unknown) => (typeof item === "number" && !Number.isFinite(item) ? String(item) : item));
+
+/** Reads what `stringifyNumbers` wrote. */
+export const parseNumbers = (text: string): unknown =>
+  JSON.parse(text, (_, item: unknown) =>
+    typeof item === "string" && Object.hasOwn(SPECIAL, item) ? SPECIAL[item] : item,
+  );
 
 interface Line {
   record: MetricsRecord;
@@ -52,9 +56,7 @@ function parseLine(text: string, line: number, path: string): MetricsRecord {
   const where = `line ${line} of ${path}`;
   let value: unknown;
   try {
-    value = JSON.parse(text, (_, item: unknown) =>
-      typeof item === "string" && Object.hasOwn(SPECIAL, item) ? SPECIAL[item] : item,
-    );
+    value = parseNumbers(text);
   } catch (cause) {
     throw new PeftError(
       "METRICS_LOG_INVALID",
@@ -125,7 +127,9 @@ export async function openMetricsLog(path: string, options: { resumeAfterStep?: 
     writing = writing.then(async () => {
       const text = queue;
       queue = "";
-      if (text !== "") await file.appendFile(text);
+      if (text === "") return;
+      await file.appendFile(text);
+      await file.datasync(); // A checkpoint that is written next counts on these lines.
     });
     return writing;
   };
@@ -144,7 +148,7 @@ export async function openMetricsLog(path: string, options: { resumeAfterStep?: 
         );
       }
       lastStep = record.step;
-      queue += encode(record);
+      queue += `${stringifyNumbers(record)}\n`;
     },
     flush,
     close,

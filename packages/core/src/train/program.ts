@@ -4,7 +4,7 @@ import { toModel } from "../graph/to-model.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
-import { type GraphFile, packGraph } from "./graph-file.ts";
+import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
 
 /** Names of the outputs every training graph has, beside the gradients. */
 export const LOSS_SUM = "loss.sum";
@@ -18,18 +18,20 @@ export interface DropoutSite {
 }
 
 /** Everything a training engine needs to make steps: plain data that can travel to another process. */
-export interface TrainingProgram {
-  readonly graph: GraphFile;
+export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
+  readonly graph: G;
   /** Trained graph inputs, in the order of the optimiser. */
   readonly parameters: readonly string[];
   /** The other inputs: what a micro-batch feeds. */
   readonly inputs: readonly Value[];
   readonly dropout: readonly DropoutSite[];
+  /** The loss compares samples with each other: a batch is one run. */
+  readonly couplesSamples: boolean;
 }
 
 /** A graph that is run without training, with the same parameters fed. */
-export interface EvaluationProgram {
-  readonly graph: GraphFile;
+export interface EvaluationProgram<G extends GraphFile | GraphPath = GraphFile> {
+  readonly graph: G;
   readonly parameters: readonly string[];
   readonly inputs: readonly Value[];
   readonly outputs: readonly string[];
@@ -42,6 +44,8 @@ const isDropoutInput = (name: string): boolean => name.startsWith("dropout.");
  * the only outputs.
  * @param parameters graph inputs to train.
  * @throws PeftError as `differentiate`.
+ * @example
+ * const training = buildTrainingProgram(g, { sum: loss, weight: count }, [g.value("lora_A"), g.value("lora_B")]);
  */
 export function buildTrainingProgram(g: Builder, loss: LossParts, parameters: readonly Value[]): TrainingProgram {
   const gradients = differentiate(g, [{ value: loss.sum }], parameters);
@@ -57,11 +61,19 @@ export function buildTrainingProgram(g: Builder, loss: LossParts, parameters: re
     parameters: parameters.map((p) => p.name),
     inputs: graph.inputs.filter((v) => !trained.has(v.name) && !isDropoutInput(v.name)),
     dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
+    couplesSamples: loss.couplesSamples ?? false,
   };
 }
 
-/** A forward graph as an evaluation program; every given output is computed. */
-export function buildEvaluationProgram(g: Builder, outputs: Readonly<Record<string, Value>>, parameters: readonly Value[]): EvaluationProgram {
+/**
+ * A forward graph as an evaluation program; every given output is computed.
+ * @param parameters graph inputs that the engine feeds with its current values.
+ */
+export function buildEvaluationProgram(
+  g: Builder,
+  outputs: Readonly<Record<string, Value>>,
+  parameters: readonly Value[],
+): EvaluationProgram {
   for (const [name, value] of Object.entries(outputs)) g.output(value, name);
   const graph = g.finish({ name: "evaluation", dropUnusedInputs: true });
   const fed = new Set(parameters.map((p) => p.name));

@@ -1,102 +1,124 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { atomicWriteFolder, recoverFolder } from "../checkpoint/atomic-write.ts";
+import { atomicWriteFolder, isTemporaryName, recoverFolder } from "../checkpoint/atomic-write.ts";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
-import { readSafetensors, type Safetensors } from "../formats/safetensors/read.ts";
-import { encodeSafetensors } from "../formats/safetensors/write.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
-import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { earlyStoppingStart } from "./early-stopping.ts";
-import type { EngineState } from "./engine.ts";
-import { type MetricsLog, openMetricsLog } from "./metrics-log.ts";
+import type { FileEngine } from "./engine-files.ts";
+import { type History, historyOf } from "./history.ts";
+import { type MetricsLog, openMetricsLog, parseNumbers, readMetrics, stringifyNumbers } from "./metrics-log.ts";
 
-const metrics = z.record(z.string(), z.number().or(z.nan()));
+/** z.number() refuses NaN and infinities, which a metric may be. */
+const metrics = z.record(
+  z.string(),
+  z.custom<number>((value) => typeof value === "number", "expected a number"),
+);
 const trainerState = z.strictObject({
   step: z.int().min(0),
-  losses: z.array(z.number()),
   realTokens: z.number(),
   paddedTokens: z.number(),
-  rssBytes: z.number(),
-  peakRssBytes: z.number(),
-  evaluations: z.array(z.strictObject({ step: z.int(), metrics })),
   best: z.strictObject({ step: z.int(), metrics }).nullable(),
   early: z.strictObject({ best: z.number().nullable(), bestStep: z.number().nullable(), withoutImprovement: z.int() }),
 });
 
-/** Everything the loop knows besides parameters and optimiser state. */
+/**
+ * Everything the loop knows besides parameters, optimiser state and history. Of fixed size: losses and evaluations are
+ * read back from metrics.jsonl, so that a checkpoint of a long run costs no more than one of a short run.
+ */
 export type TrainerState = z.output<typeof trainerState>;
 
 export const startState = (): TrainerState => ({
-  step: 0, losses: [], realTokens: 0, paddedTokens: 0, rssBytes: 0, peakRssBytes: 0, evaluations: [], best: null,
+  step: 0,
+  realTokens: 0,
+  paddedTokens: 0,
+  best: null,
   early: { ...earlyStoppingStart },
 });
 
-const savedFile = z.strictObject({ format: z.literal(1), fingerprint: z.unknown(), state: trainerState });
-
-type Parameters = Readonly<Record<string, RuntimeTensor>>;
-
-export interface SavedRun {
-  readonly state: TrainerState;
-  readonly engine: EngineState;
-  readonly best: { readonly parameters: Parameters } | null;
-}
+const savedFile = z.strictObject({ format: z.literal(2), fingerprint: z.unknown(), state: trainerState });
+const STATE = "trainer_state.json";
 
 /** The folder of a run: `checkpoint/` (replaced as a whole) and `metrics.jsonl`. */
 export interface RunFolder {
-  load(): Promise<SavedRun | null>;
-  save(state: TrainerState, engine: EngineState, best: { readonly parameters: Parameters } | null): Promise<void>;
+  /** What the checkpoint knows; null when there is none. */
+  load(): Promise<{ readonly state: TrainerState; readonly history: History } | null>;
+  /** Puts the engine where the checkpoint left it. */
+  restore(engine: FileEngine): Promise<void>;
+  /** Log first: once it returns, checkpoint and history belong together. */
+  save(state: TrainerState, engine: FileEngine, log: MetricsLog): Promise<void>;
   openLog(resumeAfterStep: number): Promise<MetricsLog>;
 }
 
 /**
- * Opens a run's folder, making it when it is not there.
- * @param fingerprint what must be equal for the checkpoint in it to be continued.
+ * Opens a run's folder, making it when it is not there. It belongs to one run at a time: what a killed run left half
+ * written is removed.
+ *
+ * @param fingerprint plain JSON; what must be equal for the checkpoint in the folder to be continued.
+ * @throws PeftError WRITE_FAILED; from `load` RESUME_MISMATCH naming what differs, CHECKPOINT_INVALID, CONFIG_INVALID,
+ *   METRICS_LOG_INVALID; from `restore` SAFETENSORS_INVALID, STATE_MISMATCH, OPTIMIZER_STATE_MISMATCH
  */
 export async function openRunFolder(path: string, fingerprint: Record<string, unknown>): Promise<RunFolder> {
   await mkdir(path, { recursive: true });
   const checkpoint = join(path, "checkpoint");
+  const logPath = join(path, "metrics.jsonl");
   await recoverFolder(checkpoint);
-  const own = JSON.stringify(fingerprint);
+  for (const name of await readdir(path)) {
+    if (name.startsWith(".checkpoint.") && isTemporaryName(name)) await rm(join(path, name), { recursive: true });
+  }
   return {
     async load() {
       if (!existsSync(checkpoint)) return null;
-      const file = join(checkpoint, "trainer_state.json");
-      const saved = parseConfig(savedFile, JSON.parse(await readFile(file, "utf8")), file);
-      if (JSON.stringify(saved.fingerprint) !== own) {
-        throw new PeftError("RESUME_MISMATCH", `The checkpoint in ${path} was made with other options, data or parameters.`, {
-          hint: "Use another folder, or delete its checkpoint to start again.",
-          details: { saved: saved.fingerprint, now: fingerprint },
-        });
+      const saved = await readState(join(checkpoint, STATE));
+      const differences = differingPaths(saved.fingerprint, parseNumbers(stringifyNumbers(fingerprint)));
+      if (differences.length > 0) {
+        throw new PeftError(
+          "RESUME_MISMATCH",
+          `expected the run that made the checkpoint in ${path}, received another: ${differences.join(", ")} differ.`,
+          {
+            hint: "Use another folder, or delete this one to start again.",
+            details: { differences, saved: saved.fingerprint, now: fingerprint },
+          },
+        );
       }
-      const optimizer = await readSafetensors(join(checkpoint, "optimizer.safetensors"));
-      const best = join(checkpoint, "best.safetensors");
-      return {
-        state: saved.state,
-        engine: {
-          parameters: toParameters(await readSafetensors(join(checkpoint, "parameters.safetensors"))),
-          optimizer: Object.fromEntries([...optimizer.tensors].map(([name, t]) => [name, toFloat32Array(t)])),
-        },
-        best: existsSync(best) ? { parameters: toParameters(await readSafetensors(best)) } : null,
-      };
+      const records = existsSync(logPath) ? await readMetrics(logPath) : [];
+      const history = historyOf(records, saved.state.step, logPath);
+      return { state: saved.state, history };
     },
-    async save(state, engine, best) {
+    restore: (engine) => engine.restore(checkpoint),
+    async save(state, engine, log) {
+      await log.flush();
       await atomicWriteFolder(checkpoint, async (folder) => {
-        await writeFile(join(folder, "trainer_state.json"), JSON.stringify({ format: 1, fingerprint, state }));
-        await writeFile(join(folder, "parameters.safetensors"), encodeParameters(engine.parameters));
-        const tensors = Object.entries(engine.optimizer).map(([name, data]) => [name, tensorFrom("float32", [data.length], data)] as const);
-        await writeFile(join(folder, "optimizer.safetensors"), encodeSafetensors(tensors));
-        if (best) await writeFile(join(folder, "best.safetensors"), encodeParameters(best.parameters));
+        await engine.save(folder);
+        await writeFile(join(folder, STATE), stringifyNumbers({ format: 2, fingerprint, state }));
       });
     },
-    openLog: (resumeAfterStep) => openMetricsLog(join(path, "metrics.jsonl"), { resumeAfterStep }),
+    openLog: (resumeAfterStep) => openMetricsLog(logPath, { resumeAfterStep }),
   };
 }
 
-const encodeParameters = (parameters: Parameters): Uint8Array =>
-  encodeSafetensors(Object.entries(parameters).map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)] as const));
+async function readState(path: string): Promise<z.output<typeof savedFile>> {
+  let value: unknown;
+  try {
+    value = parseNumbers(await readFile(path, "utf8"));
+  } catch (cause) {
+    throw new PeftError("CHECKPOINT_INVALID", `expected the state of a run in JSON at ${path}: ${String(cause)}.`, {
+      hint: "Delete the checkpoint folder to start again.",
+      cause,
+    });
+  }
+  return parseConfig(savedFile, value, path);
+}
 
-const toParameters = ({ tensors }: Safetensors): Parameters =>
-  Object.fromEntries([...tensors].map(([name, t]) => [name, { type: "float32" as const, dims: t.dims, data: toFloat32Array(t) }]));
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Dotted paths at which two JSON values differ, whatever the order of their keys. */
+function differingPaths(a: unknown, b: unknown, path = ""): string[] {
+  if (isRecord(a) && isRecord(b)) {
+    const keys = new Set([...Object.keys(a), ...Object.keys(b)]);
+    return [...keys].flatMap((key) => differingPaths(a[key], b[key], path === "" ? key : `${path}.${key}`));
+  }
+  return stringifyNumbers(a) === stringifyNumbers(b) ? [] : [path === "" ? "everything" : path];
+}

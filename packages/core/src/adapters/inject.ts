@@ -1,0 +1,120 @@
+import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
+import { importGraph } from "../graph/import-graph.ts";
+import type { Method } from "../methods/method.ts";
+import { isFloating } from "../onnx/element-type.ts";
+import type { Model, Node, Value } from "../onnx/ir.ts";
+import { type AdapterParameter, planSaved, planSite, type SitePlan } from "./parameters.ts";
+import { isReached, valuesBehind } from "./reach.ts";
+import { withParameters } from "./replace-operands.ts";
+import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
+import type { Site, SiteUse } from "./site.ts";
+import { findSites } from "./sites.ts";
+
+export interface InjectOptions<C extends object = object> {
+  readonly method: Method<C>;
+  /** The method's options with targetModules, modulesToSave and the like. */
+  readonly config: AdapterConfigInput<C>;
+  /** Adapter and base dropout are active (fed masks). Default false. */
+  readonly training?: boolean;
+  /** Outputs that count: chosen modules that none of them depends on are left out and listed. Default all outputs. */
+  readonly wantedOutputs?: readonly string[];
+  /** The model's sites, when they are known already. */
+  readonly sites?: readonly Site[];
+}
+
+/** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
+export interface AdaptedGraph {
+  readonly g: Builder;
+  readonly model: Model;
+  readonly method: Method;
+  readonly config: AdapterConfig;
+  /** What was added where, adapted sites first, then those trained as a whole. */
+  readonly plans: readonly SitePlan[];
+  readonly parameters: readonly AdapterParameter[];
+  /** The model's outputs by name, with the adapter in effect. Not declared as graph outputs yet. */
+  readonly outputs: ReadonlyMap<string, Value>;
+  /** Chosen modules that no wanted output depends on. They got no parameters. */
+  readonly unreached: readonly string[];
+  /** Chosen modules that the method cannot adapt, and why. */
+  readonly skipped: readonly { readonly site: string; readonly reason: string }[];
+}
+
+/** The graph inputs of the trained parameters, in order. */
+export const trainableValues = ({ g, parameters }: AdaptedGraph): Value[] =>
+  parameters.filter((p) => p.trainable).map((p) => g.value(p.name));
+
+/**
+ * Takes a model over into a builder with an adapter at the chosen sites. Adapter tensors are graph inputs without default
+ * values ("<module>.<key>", as in peft's files), their rank a symbol; what read a site's output reads the adapted one.
+ * Modules of `modulesToSave` read their weights from inputs too. The model itself is not changed.
+ *
+ * @throws PeftError CONFIG_INVALID, TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, TARGETS_UNREACHED, OPSET
+ * @example
+ * const adapted = injectAdapter(model, { method: lora, config: { r: 8, targetModules: ["query", "value"] } });
+ * adapted.parameters[0].name; // "bert.encoder.layer.0.attention.self.query.lora_A.weight"
+ */
+export function injectAdapter<C extends object>(model: Model, options: InjectOptions<C>): AdaptedGraph {
+  const { method, training = false } = options;
+  const config = parseAdapterConfig(method, options.config);
+  const sites = options.sites ?? findSites(model);
+  const { adapted, saved, skipped } = selectSites(model, sites, method, config);
+  const behind = valuesBehind(model.graph, options.wantedOutputs ?? model.graph.outputs.map((v) => v.name));
+  const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));
+  const unreached = [...adapted, ...saved].filter((site) => !isReached(site, behind)).map((site) => site.name);
+  const plans = [
+    ...reached(adapted).map((site) => planSite(model.graph, site, method, config)),
+    ...reached(saved).map((site) => planSaved(model.graph, site)),
+  ];
+  if (plans.length === 0) {
+    throw new PeftError(
+      "TARGETS_UNREACHED",
+      `No wanted output depends on any of [${unreached.slice(0, 8).join(", ")}].`,
+      {
+        hint: `Outputs are [${model.graph.outputs.map((v) => v.name).join(", ")}].`,
+        details: { unreached },
+      },
+    );
+  }
+  const g = buildAdapted(model, plans, training);
+  const outputs = new Map(model.graph.outputs.map(({ name }) => [name, g.value(name)]));
+  const parameters = plans.flatMap((plan) => plan.parameters);
+  return { g, model, method, config, plans, parameters, outputs, unreached, skipped };
+}
+
+/** The version of the ONNX domain a model is written in. @throws PeftError OPSET */
+export function opsetOf(model: Model): number {
+  const opset = model.opsets.get("") ?? model.opsets.get("ai.onnx");
+  if (opset === undefined) throw new PeftError("OPSET", "The model does not say which opset of ONNX it is written in.");
+  return opset;
+}
+
+/** The graph with the forward of every plan added behind its site. */
+export function buildAdapted(model: Model, plans: readonly SitePlan[], training: boolean): Builder {
+  const graph = withParameters(model.graph, plans);
+  const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
+  for (const plan of plans) {
+    if (plan.parameters.every((p) => p.replaces !== null)) continue;
+    for (const use of plan.site.uses) byOutput.set(use.output, { plan, use });
+  }
+  const replace = (builder: Builder, node: Node): boolean => {
+    const last = byOutput.get(node.outputs[0] ?? "");
+    if (!last) return false;
+    adaptUse(builder, node, last.plan, last.use);
+    return true;
+  };
+  return importGraph(graph, opsetOf(model), { training, replace });
+}
+
+/** Adds the last node of a use under another name, and the adapted result under the name that others read. */
+function adaptUse(g: Builder, node: Node, { site, method, config, parameters }: SitePlan, use: SiteUse): void {
+  const inner = `${use.output}:base`;
+  g.addNode({ ...node, inputs: [...node.inputs], outputs: [inner, ...node.outputs.slice(1)] });
+  const [x, y] = [g.value(use.input), g.value(inner)];
+  const values = Object.fromEntries(parameters.map((p) => [p.role, g.value(p.name)]));
+  const result = g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
+    const input = { x: isFloating(x.type) ? g.cast(x, "float32") : x, y: g.cast(y, "float32"), site };
+    return g.cast(method.forward(g, input, values, config), y.type);
+  });
+  g.op("Identity", [result], {}, { outputs: [use.output] });
+}

@@ -1,0 +1,142 @@
+import { PeftError } from "../errors.ts";
+import type { FrozenSite, OperandChange } from "../methods/method.ts";
+import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
+import { tensorFrom } from "../onnx/tensor.ts";
+import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
+import { type GraphIndex, indexGraph } from "./graph-index.ts";
+import { frozenSite, initializerOf, transposed } from "./operands.ts";
+import { operandType, readsFlipped } from "./replace-operands.ts";
+import type { Operand, Site } from "./site.ts";
+import { findSites } from "./sites.ts";
+
+/**
+ * A copy of the model with an adapter's change written into the weights; it needs no adapter any more. The given model
+ * stays as it was (weights that do not change are shared with it). Weights that other nodes share are copied first.
+ * Several adapters are merged one after the other: `[a, b].reduce((m, adapter) => mergeAdapter(m, adapter), model)`.
+ * Costs out * r * in multiplications per LoRA site and memory for the changed weights.
+ *
+ * @throws PeftError ADAPTER_MISMATCH; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
+ *   weight holds NaN or infinity
+ * @example
+ * await writeModel("merged.onnx", mergeAdapter(model, adapter));
+ */
+export const mergeAdapter = (model: Model, adapter: Adapter): Model => applyDeltas(model, adapter, 1, null);
+
+/**
+ * The inverse of {@link mergeAdapter}: subtracts what was added (exact to float32 rounding) and puts back what was
+ * replaced. The exact way is to keep the original model, which merging does not change.
+ * @param base the original model; needed for methods that replace weights (BitFit, LN tuning, modulesToSave).
+ * @throws PeftError UNMERGE_NEEDS_BASE and those of {@link mergeAdapter}
+ */
+export const unmergeAdapter = (merged: Model, adapter: Adapter, base: Model | null = null): Model =>
+  applyDeltas(merged, adapter, -1, base);
+
+function applyDeltas(model: Model, adapter: Adapter, sign: 1 | -1, base: Model | null): Model {
+  const graph = copyGraph(model.graph);
+  const index = indexGraph(graph);
+  const sites = findSites({ ...model, graph });
+  const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(base.graph, s)])) : null;
+  for (const plan of adaptedSites(graph, sites, adapter)) {
+    const { site, method, config, tensors } = plan;
+    if (!method.delta) {
+      throw new PeftError("NO_DELTA", `${method.type} cannot be merged: ${method.noDelta ?? "it has no delta"}.`);
+    }
+    const frozen = frozenSite(graph, site);
+    const delta = method.delta(tensors, config, site, frozen);
+    for (const which of ["weight", "bias"] as const) {
+      const change = delta[which];
+      if (!change) continue;
+      const values = changed(plan, which, change, sign, frozen, bases?.get(site.name) ?? null);
+      writeOperand(index, site, which, values);
+    }
+  }
+  return { ...model, opsets: new Map(model.opsets), metadata: new Map(model.metadata), graph };
+}
+
+const copyGraph = (graph: Graph): Graph => ({
+  ...graph,
+  nodes: graph.nodes.map((node): Node => ({ ...node, inputs: [...node.inputs], outputs: [...node.outputs] })),
+  initializers: new Map(graph.initializers),
+  values: new Map(graph.values),
+});
+
+/** New contents of an operand in PyTorch's layout, checked to be finite. */
+function changed(
+  { site, method }: AdaptedSite,
+  which: "weight" | "bias",
+  change: OperandChange,
+  sign: 1 | -1,
+  frozen: FrozenSite,
+  base: FrozenSite | null,
+): Float32Array {
+  let values: Float32Array;
+  if ("add" in change) {
+    values = frozen[which]();
+    for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + sign * (change.add[i] as number);
+  } else if (sign === 1) values = change.replace;
+  else if (base) values = base[which]();
+  else {
+    throw new PeftError(
+      "UNMERGE_NEEDS_BASE",
+      `${method.type} replaced the ${which} of "${site.name}"; unmerging needs the base model.`,
+    );
+  }
+  const bad = values.findIndex((v) => !Number.isFinite(v));
+  if (bad >= 0) {
+    throw new PeftError("MERGE_NOT_FINITE", `The merged ${which} of "${site.name}" is ${values[bad]} at ${bad}.`, {
+      hint: "The adapter holds NaN or values that are too large; nothing was written.",
+    });
+  }
+  return values;
+}
+
+/** Writes new contents of a site's operand, in place where only this site reads it, else as an initialiser of its own. */
+function writeOperand(index: GraphIndex, site: Site, which: "weight" | "bias", values: Float32Array): void {
+  const { graph } = index;
+  const operands = site.uses.flatMap((use) => (which === "weight" ? [use.weight] : use.bias ? [use.bias] : []));
+  for (const name of new Set(operands.map((operand) => operand.initializer))) {
+    const readers = operands.filter((operand) => operand.initializer === name);
+    const [first] = readers;
+    const tensor = initializerOf(graph, name);
+    const [rows = 0, columns = 0] = site.weightShape;
+    const flipsAt = (operand: Operand): boolean =>
+      which === "weight" && site.kind === "linear" && readsFlipped(site, operand);
+    if (first && isExclusive(index, readers)) {
+      const flipped = flipsAt(first) !== first.transposed;
+      graph.initializers.set(name, like(tensor, tensor.dims, flipped ? transposed(values, rows, columns) : values));
+      continue;
+    }
+    for (const operand of readers) {
+      const flipped = flipsAt(operand);
+      const contents = flipped ? transposed(values, rows, columns) : values;
+      const dims = which === "bias" ? tensor.dims : flipped ? [columns, rows] : site.weightShape;
+      const copy = freshName(graph, `${site.name}.merged_${which}`);
+      graph.initializers.set(copy, like({ ...tensor, type: operandType(graph, operand) }, dims, contents));
+      operand.node.inputs[operand.index] = copy;
+    }
+  }
+}
+
+const like = (tensor: TensorData, dims: readonly number[], values: Float32Array): TensorData =>
+  tensorFrom(tensor.type, dims, values);
+
+/** True when nothing but these operands reads the initialiser, directly or through Identity, Cast and Transpose. */
+function isExclusive(index: GraphIndex, readers: readonly Operand[]): boolean {
+  const allowed = new Set(readers.map((r) => r.node));
+  const pending = [readers[0]?.initializer ?? ""];
+  for (let name = pending.pop(); name !== undefined; name = pending.pop()) {
+    if (index.pinned.has(name)) return false;
+    for (const node of index.consumers.get(name) ?? []) {
+      if (allowed.has(node)) continue;
+      if (!["Identity", "Cast", "Transpose"].includes(node.op)) return false;
+      pending.push(node.outputs[0] ?? "");
+    }
+  }
+  return true;
+}
+
+function freshName(graph: Graph, name: string): string {
+  let fresh = name;
+  for (let i = 1; graph.initializers.has(fresh) || graph.values.has(fresh); i++) fresh = `${name}_${i}`;
+  return fresh;
+}

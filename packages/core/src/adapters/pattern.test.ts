@@ -1,0 +1,54 @@
+import { expect, test } from "vitest";
+import { PeftError } from "../errors.ts";
+import { compilePattern } from "./pattern.ts";
+
+const query = "bert.encoder.layer.11.attention.self.query";
+
+test.each([
+  [String.raw`.*query`, true],
+  ["query", false],
+  [String.raw`.*\.layer\.(0|1|11)\..*(query|value)`, true],
+  [String.raw`.*\.layer\.(0|1)\..*`, false],
+  [String.raw`^(?!.*key).*query$`, true],
+  [String.raw`^(?!.*self).*query$`, false],
+  [String.raw`(?=bert).*\.(?P<which>query|key)`, true],
+  [String.raw`bert\.\w+\.layer\.\d{2}\.[a-z]+\.[^.]+\.q.{2,4}`, true],
+  [String.raw`bert\.\w+\.layer\.\d{3,}\..*`, false],
+  [String.raw`[\w.]+?`, true],
+  [String.raw`\bbert\b.*`, true],
+  [String.raw`(?:(a|b)*|.*)`, true],
+])("%s: %s", (pattern, expected) => {
+  expect(compilePattern(pattern)(query)).toBe(expected);
+  expect(new RegExp(`^(?:${pattern.replace("?P<", "?<")})$`).test(query)).toBe(expected);
+});
+
+test.each([
+  "(a+)+b",
+  "(a|aa)+b",
+  "((a*)*)*b",
+  "(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)x",
+  "((a?){1000}){1000}b",
+  "(a*a*a*)*b",
+])("%s does not explode", (pattern) => {
+  const started = performance.now();
+  expect(compilePattern(pattern)("a".repeat(500))).toBe(false);
+  expect(performance.now() - started).toBeLessThan(2000);
+});
+
+test.each([
+  "(a",
+  "a)",
+  "[a",
+  "*a",
+  "a**",
+  "(?i)a",
+  String.raw`(a)\1`,
+  "a{2000}",
+  "a{3,2}",
+  "(?<=a)b",
+  "(((((a*)*)*)*)*)",
+  "((((((((((",
+  "a".repeat(40_000),
+])("%s is refused", (pattern) => {
+  expect(() => compilePattern(pattern)).toThrow(PeftError);
+});

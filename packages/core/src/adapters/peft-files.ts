@@ -1,0 +1,109 @@
+import type { z } from "zod";
+import { PeftError } from "../errors.ts";
+import { camelFromSnake, snakeFromCamel } from "../formats/peft/config-case.ts";
+import type { AdapterTensor, Method } from "../methods/method.ts";
+import { methodOf } from "../methods/registry.ts";
+import type { TensorData } from "../onnx/ir.ts";
+import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import type { Adapter } from "./adapter.ts";
+import { parseAdapterConfig } from "./select.ts";
+import { targetFields } from "./targets.ts";
+
+/** An adapter as the modules in `formats/peft` read and write it: snake_case fields and tensors without peft's prefix. */
+export interface PeftFiles {
+  readonly config: Record<string, unknown>;
+  readonly tensors: Map<string, TensorData>;
+}
+
+/** Fields of a peft config that we set ourselves. */
+const fixedFields = new Set(["peft_type", "inference_mode"]);
+
+const fieldsOf = (method: Method): Set<string> =>
+  new Set([...Object.keys((method.config as unknown as z.ZodObject).shape), ...Object.keys(targetFields)]);
+
+/** Our name of a field to its name in files. */
+function fileNames(method: Method): Map<string, string> {
+  const special = method.peft?.names ?? {};
+  return new Map(
+    [...fieldsOf(method)].map((name) => [name, special[name] ?? Object.keys(snakeFromCamel({ [name]: 0 }))[0] ?? name]),
+  );
+}
+
+/**
+ * The config fields and tensors of an adapter folder that `peft` loads (methods that `peft` has), for `writePeftFolder`.
+ * @param options.fanInFanOut the adapted modules store their weights [in, out] (GPT-2's Conv1D)
+ * @example
+ * await writePeftFolder("adapter", toPeft(adapter));
+ */
+export function toPeft(adapter: Adapter, options: { readonly fanInFanOut?: boolean } = {}): PeftFiles {
+  const method = methodOf(adapter.type);
+  const names = fileNames(method);
+  const config: Record<string, unknown> = { ...adapter.otherFields, peft_type: method.type, inference_mode: true };
+  for (const [name, value] of Object.entries(adapter.config)) {
+    if (value !== undefined) config[names.get(name) ?? name] = value;
+  }
+  if (options.fanInFanOut) config["fan_in_fan_out"] = true;
+  const tensors = new Map(
+    [...adapter.tensors].map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data) as TensorData]),
+  );
+  return { config, tensors };
+}
+
+/**
+ * An adapter out of what `readPeftFolder` read. Fields that do not change the computation are kept and written back.
+ * @throws PeftError UNKNOWN_METHOD; PEFT_OPTION for variants that would be computed wrongly; CONFIG_INVALID
+ * @example
+ * const adapter = fromPeft(await readPeftFolder("adapter"));
+ */
+export function fromPeft({
+  config,
+  tensors,
+}: {
+  config: Readonly<Record<string, unknown>>;
+  tensors: ReadonlyMap<string, TensorData>;
+}): Adapter {
+  const method = methodOf(String(config["peft_type"] ?? ""));
+  refuseVariants(method, config);
+  const known = new Map([...fileNames(method)].map(([ours, theirs]) => [theirs, ours]));
+  const own: Record<string, unknown> = {};
+  const otherFields: Record<string, unknown> = {};
+  for (const [field, value] of Object.entries(config)) {
+    const name = known.get(field);
+    if (name === undefined) {
+      if (!fixedFields.has(field)) otherFields[field] = value;
+    } else if (value !== null && !isForeignStart(name, value)) own[name] = value;
+    else if (value !== null) otherFields[field] = value;
+  }
+  const data = new Map<string, AdapterTensor>();
+  for (const [name, tensor] of tensors) data.set(name, { dims: tensor.dims, data: toFloat32Array(tensor) });
+  return { type: method.type, config: parseAdapterConfig(method, own), tensors: data, otherFields };
+}
+
+/** How a trained adapter was started does not matter any more, except where the start changed the base weights. */
+const isForeignStart = (name: string, value: unknown): boolean =>
+  name === "initLoraWeights" && value !== true && value !== "gaussian";
+
+const startsThatChangeTheBase = ["pissa", "olora", "loftq", "corda", "lora_ga"];
+
+function refuseVariants(method: Method, config: Readonly<Record<string, unknown>>): void {
+  const problems: string[] = [];
+  for (const [field, allowed] of Object.entries(method.peft?.only ?? {})) {
+    const value = config[field];
+    const isEmpty = value === undefined || value === null || (Array.isArray(value) && value.length === 0);
+    if (!isEmpty && !allowed.includes(value)) problems.push(`${field} is ${JSON.stringify(value).slice(0, 60)}`);
+  }
+  const start = config["init_lora_weights"];
+  if (typeof start === "string" && startsThatChangeTheBase.some((name) => start.toLowerCase().startsWith(name))) {
+    problems.push(`init_lora_weights is "${start}", which changes the base model's weights`);
+  }
+  if (problems.length > 0) {
+    throw new PeftError(
+      "PEFT_OPTION",
+      `This ${method.type} adapter uses what is not supported: ${problems.join("; ")}.`,
+      {
+        hint: "peft can convert most variants: save the adapter with path_initial_model_for_weight_conversion, or merge it there.",
+        details: { problems },
+      },
+    );
+  }
+}

@@ -1,0 +1,82 @@
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { readPeftFolder } from "../formats/peft/read-folder.ts";
+import { readSafetensors } from "../formats/safetensors/read.ts";
+import { methodOf } from "../methods/registry.ts";
+import type { Model } from "../onnx/ir.ts";
+import { readModel } from "../onnx/read.ts";
+import { toFloat32Array, toNumbers } from "../onnx/tensor.ts";
+import { encodeModel } from "../onnx/write.ts";
+import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
+import type { RuntimeTensor } from "../runtime/runtime.ts";
+import { injectAdapter } from "./inject.ts";
+import { mergeAdapter } from "./merge.ts";
+import { fromPeft, toPeft } from "./peft-files.ts";
+import { adapterFeeds, makeSwappable } from "./swappable.ts";
+
+/** Adapters made and run by peft over the BERT of the golden models; see parity/README.md. */
+const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.url));
+const folders = existsSync(join(golden, "adapters")) ? readdirSync(join(golden, "adapters")) : [];
+
+test("there are adapters made by peft", () => {
+  expect(folders).toEqual(expect.arrayContaining(["ln-tuning", "lora", "lora-patterns", "lora-regex"]));
+});
+
+describe.each(folders)("%s", (folder) => {
+  const path = join(golden, "adapters", folder);
+
+  test.each(["model_torchscript.onnx", "model_dynamo.onnx"])(
+    "over %s gives peft's logits, merged and fed",
+    async (file) => {
+      const model = await readModel(join(golden, "models/bert/onnx", file));
+      const adapter = fromPeft(await readPeftFolder(path));
+      const { tensors } = await readSafetensors(join(path, "golden.safetensors"));
+      const input = (name: string): RuntimeTensor => {
+        const tensor = tensors.get(`input.${name}`)!;
+        return { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) };
+      };
+      const run = async (m: Model, feeds: Record<string, RuntimeTensor> = {}): Promise<Float32Array> => {
+        const session = await onnxruntimeNode.open(encodeModel(m), { threads: 1 });
+        const all = Object.fromEntries(session.inputNames.map((name) => [name, feeds[name] ?? input(name)]));
+        const result = (await session.run(all, ["logits"]))["logits"]!.data as Float32Array;
+        await session.close();
+        return result;
+      };
+      const close = (a: Float32Array, name: string): void => {
+        const b = toFloat32Array(tensors.get(name)!);
+        expect(a.length).toBe(b.length);
+        expect(a.reduce((w, v, i) => Math.max(w, Math.abs(v - b[i]!)), 0)).toBeLessThan(1e-5);
+      };
+      close(await run(model), "base.logits");
+      close(await run(mergeAdapter(model, adapter)), "output.logits");
+      const swappable = makeSwappable(model, { method: methodOf(adapter.type), config: adapter.config });
+      close(await run(swappable.model, adapterFeeds(swappable, adapter)), "output.logits");
+      close(await run(swappable.model, adapterFeeds(swappable, null)), "base.logits");
+    },
+  );
+
+  test("its config chooses exactly the modules, shapes and names of its file", async () => {
+    const model = await readModel(join(golden, "models/bert/onnx/model_torchscript.onnx"));
+    const adapter = fromPeft(await readPeftFolder(path));
+    const adapted = injectAdapter(model, { method: methodOf(adapter.type), config: adapter.config });
+    const shapes = (list: Iterable<readonly [string, readonly number[]]>) =>
+      [...list].sort(([a], [b]) => (a < b ? -1 : 1));
+    expect(shapes(adapted.parameters.map((p) => [p.name, p.shape] as const))).toEqual(
+      shapes([...adapter.tensors].map(([name, t]) => [name, t.dims] as const)),
+    );
+  });
+
+  test("written again it is the same file", async () => {
+    const read = await readPeftFolder(path);
+    const again = toPeft(fromPeft(read));
+    // peft writes null where nothing is given; what is left out takes the same default.
+    for (const [field, value] of Object.entries(read.config)) {
+      if (value !== null) expect({ field, value: again.config[field] }).toEqual({ field, value });
+    }
+    expect([...again.tensors.keys()]).toEqual([...read.tensors.keys()]);
+    for (const [name, tensor] of read.tensors)
+      expect(toFloat32Array(again.tensors.get(name)!)).toEqual(toFloat32Array(tensor));
+  });
+});

@@ -1,0 +1,84 @@
+import { z } from "zod";
+import { parseConfig } from "../config/parse-config.ts";
+import { PeftError } from "../errors.ts";
+import type { Method } from "../methods/method.ts";
+import type { Model } from "../onnx/ir.ts";
+import { directOutputs } from "./reach.ts";
+import type { Site } from "./site.ts";
+import { savedSites, type TargetConfig, targetFields, targetSites } from "./targets.ts";
+
+/** A method's own options with those that choose modules. */
+export type AdapterConfig<C extends object = object> = C & TargetConfig;
+
+/** What a caller writes: defaults may be left out. */
+export type AdapterConfigInput<C extends object = object> = Partial<C> & TargetConfig;
+
+/**
+ * Checks a config and fills in the defaults.
+ * @throws PeftError CONFIG_INVALID listing every problem; unknown keys come with the nearest known one
+ * @example
+ * parseAdapterConfig(lora, { r: 4, targetModules: ["query"] }).alpha; // 8
+ */
+export function parseAdapterConfig<C extends object>(
+  method: Method<C>,
+  config: AdapterConfigInput<C>,
+): AdapterConfig<C> {
+  const own = method.config as unknown as z.ZodObject;
+  const schema = z.strictObject({ ...own.shape, ...targetFields });
+  return parseConfig(schema, config, `the ${method.type} config`) as AdapterConfig<C>;
+}
+
+/** The options of the method itself. */
+export function methodConfig<C extends object>(config: AdapterConfig<C>): C {
+  const own = Object.entries(config).filter(([key]) => !Object.hasOwn(targetFields, key));
+  return Object.fromEntries(own) as C;
+}
+
+export interface Selection {
+  /** Sites that get the method's parameters. */
+  readonly adapted: readonly Site[];
+  /** Sites trained as a whole. */
+  readonly saved: readonly Site[];
+  /** Chosen modules that were left out, and why. */
+  readonly skipped: readonly { readonly site: string; readonly reason: string }[];
+}
+
+/**
+ * The sites that a config chooses in a model.
+ * @throws PeftError TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, PATTERN
+ */
+export function selectSites(model: Model, sites: readonly Site[], method: Method, config: TargetConfig): Selection {
+  const saved = savedSites(sites, config);
+  const kinds = method.kinds.join(" and ");
+  const reasonAgainst = (site: Site): string | null =>
+    method.kinds.includes(site.kind)
+      ? (method.refuses?.(site) ?? null)
+      : `it is of kind ${site.kind}, and ${method.type} adapts ${kinds}`;
+  if (config.targetModules === undefined) {
+    const { defaultTargets } = method;
+    if (!defaultTargets) {
+      throw new PeftError("TARGETS_MISSING", `${method.type} needs targetModules: the modules to adapt.`, {
+        hint: 'For example targetModules: ["query", "value"], or "all-linear".',
+      });
+    }
+    const adapted = sites.filter((s) => !saved.includes(s) && reasonAgainst(s) === null && defaultTargets(s));
+    if (adapted.length === 0 && saved.length === 0) {
+      throw new PeftError("TARGETS_NOT_FOUND", `The model has no module that ${method.type} adapts by itself.`, {
+        hint: "Give targetModules or modulesToSave.",
+      });
+    }
+    return { adapted, saved, skipped: [] };
+  }
+  const chosen = targetSites(sites, config, directOutputs(model.graph));
+  const judged = chosen.map((site) => ({ site, reason: reasonAgainst(site) }));
+  const adapted = judged.flatMap(({ site, reason }) => (reason === null ? [site] : []));
+  const skipped = judged.flatMap(({ site, reason }) => (reason === null ? [] : [{ site: site.name, reason }]));
+  const [first] = skipped;
+  if (adapted.length === 0 && first) {
+    throw new PeftError("TARGETS_UNSUITABLE", `${method.type} cannot adapt "${first.site}": ${first.reason}.`, {
+      hint: `Choose modules of kind ${kinds}.`,
+      details: { skipped },
+    });
+  }
+  return { adapted, saved, skipped };
+}

@@ -1,0 +1,77 @@
+import type { Node } from "../onnx/ir.ts";
+import type { GraphIndex } from "./graph-index.ts";
+import { operandNames } from "./graph-index.ts";
+import type { Operand, Site } from "./site.ts";
+
+export interface SiteName {
+  readonly name: string;
+  readonly source: Site["nameSource"];
+}
+
+/**
+ * Module path in a node's name as PyTorch's TorchScript exporter writes it ("/encoder/layer.0/attention/self/query/MatMul"
+ * is encoder.layer.0.attention.self.query), or null. Optimisers append to the last part ("MatMul/MatMulAddFusion").
+ */
+function pathInNodeName(node: Node): string | null {
+  if (!node.name.startsWith("/")) return null;
+  const parts = node.name.slice(1).split("/");
+  const operator = parts.findIndex(
+    (part) => /^[A-Z][A-Za-z]*(_\d+)?(_output_\d+)?$/.test(part) && isOperatorName(part, node),
+  );
+  return operator < 0 ? null : parts.slice(0, operator).join(".");
+}
+
+/** Module classes may begin with a capital ("LayerNorm"), so a part must be an operator's name to end the path. */
+const isOperatorName = (part: string, node: Node): boolean => {
+  const base = part.replace(/(_\d+)?(_output_\d+)?$/, "");
+  return base === node.op || operatorNames.has(base);
+};
+
+const operatorNames = new Set([
+  ...["MatMul", "Gemm", "FusedMatMul", "Add", "Mul", "Gather", "Conv", "LayerNormalization", "RMSNormalization"],
+  ...["SimplifiedLayerNormalization", "SkipLayerNormalization", "Identity", "Cast", "Transpose", "Reshape"],
+]);
+
+/**
+ * Module path in the metadata of PyTorch's dynamo exporter: a list of nested scopes, from the empty root to the traced
+ * operation ("['', 'bert', 'bert.pooler', 'bert.pooler.dense', 'linear_3']"), or null.
+ */
+function pathInMetadata(node: Node): string | null {
+  const text = node.metadata["pkg.torch.onnx.name_scopes"];
+  if (text === undefined) return null;
+  const scopes = [...text.matchAll(/'([^']*)'|"([^"]*)"/g)].map((match) => match[1] ?? match[2] ?? "");
+  return scopes.length < 2 ? null : (scopes.at(-2) ?? null);
+}
+
+/** Module path of a parameter's name: what stands before ".weight" or ".bias"; null for invented names. */
+function moduleOf(parameter: string): string | null {
+  const match = /^(.+?)\.(?:MatMul\.|merged_)?(?:weight|bias|gamma|beta)(?:_transposed|_fp16|_\d+)?$/.exec(parameter);
+  const path = match?.[1] ?? null;
+  return path === null || path.includes("::") || path.includes("/") ? null : path;
+}
+
+const isAncestor = (path: string, of: string): boolean => path === "" || path === of || of.startsWith(`${path}.`);
+
+/**
+ * Name of the module that a weight belongs to. The path where the node was traced is trusted before the name of the weight:
+ * exporters give equal weights (all norms of a fresh model) one name. Only where a weight is read outside its own module
+ * (a functional call in a parent) its own name says more.
+ */
+export function siteNameOf(index: GraphIndex, nodes: readonly Node[], weight: Operand, bias: Operand | null): SiteName {
+  const named = (operand: Operand | null): string | null => {
+    for (const name of operand ? operandNames(index, operand) : []) {
+      const path = moduleOf(name);
+      if (path !== null) return path;
+    }
+    return null;
+  };
+  const fromParameter = named(weight) ?? named(bias);
+  for (const node of nodes) {
+    const scope = pathInMetadata(node) ?? pathInNodeName(node);
+    if (scope === null) continue;
+    if (fromParameter !== null && isAncestor(scope, fromParameter)) break;
+    if (scope !== "") return { name: scope, source: "scope" };
+  }
+  if (fromParameter !== null) return { name: fromParameter, source: "parameter" };
+  return { name: weight.initializer, source: "weight" };
+}

@@ -1,0 +1,62 @@
+import type { Node } from "../onnx/ir.ts";
+
+/** What a site is, for the methods that can adapt it. */
+export type SiteKind = "linear" | "embedding" | "norm" | "conv";
+
+/** What a method needs to know of a site to size its parameters; no graph needed. */
+export interface SiteShape {
+  /** Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query". */
+  readonly name: string;
+  readonly kind: SiteKind;
+  /** linear: input width; embedding: rows; norm: width; conv: input channels. */
+  readonly inFeatures: number;
+  /** linear: output width; embedding: width of a row; norm: width; conv: output channels. */
+  readonly outFeatures: number;
+  /** Shape of the module's `weight` in PyTorch: [out, in], [rows, width], [width] or [out, in / groups, ...kernel]. */
+  readonly weightShape: readonly number[];
+  readonly hasBias: boolean;
+  /** The module's weight is [in, out] in PyTorch (GPT-2's Conv1D), and so is `weightShape`. Default false. */
+  readonly fanInFanOut?: boolean;
+}
+
+/** One place where a node reads a weight or bias. */
+export interface Operand {
+  readonly node: Node;
+  /** Which input of the node. */
+  readonly index: number;
+  /** The initialiser behind it, through Identity, Cast and Transpose. */
+  readonly initializer: string;
+  /** True when the operand is the transpose of the initialiser. */
+  readonly transposed: boolean;
+}
+
+/** One application of a module: a weight used at several nodes has several. */
+export interface SiteUse {
+  /** The nodes of this use, in order; the last one makes `output`. */
+  readonly nodes: readonly Node[];
+  /** Name of the value the module is applied to. */
+  readonly input: string;
+  /** Name of the module's result with its bias added. */
+  readonly output: string;
+  readonly weight: Operand;
+  readonly bias: Operand | null;
+}
+
+/** A place an adapter can attach: one module of the original model. */
+export interface Site extends SiteShape {
+  /** Name of the weight's initialiser (of the first use). */
+  readonly weight: string;
+  /**
+   * How the initialiser holds a matrix. "out_in" is PyTorch's Linear; "in_out" a folded transpose, or GPT-2's Conv1D.
+   * Embeddings, norms and convolutions are "out_in": as in PyTorch.
+   */
+  readonly weightLayout: "out_in" | "in_out";
+  readonly fanInFanOut: boolean;
+  readonly bias?: string;
+  /** Input and biased output of the first use. */
+  readonly input: string;
+  readonly output: string;
+  readonly uses: readonly SiteUse[];
+  /** Where the name comes from; "weight" means that nothing but the initialiser's own name was there. */
+  readonly nameSource: "scope" | "parameter" | "weight";
+}

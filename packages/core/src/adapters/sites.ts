@@ -1,0 +1,99 @@
+import { PeftError } from "../errors.ts";
+import type { Model, TensorData } from "../onnx/ir.ts";
+import { readTensorBytes } from "../onnx/tensor.ts";
+import { type FoundUse, findUses } from "./find-uses.ts";
+import { type GraphIndex, indexGraph } from "./graph-index.ts";
+import type { Site } from "./site.ts";
+import { type SiteName, siteNameOf } from "./site-names.ts";
+
+interface Group {
+  readonly name: string;
+  readonly source: SiteName["source"];
+  readonly found: [FoundUse, ...FoundUse[]];
+}
+
+/**
+ * The modules of a model that adapters can attach to, in graph order: linear layers (MatMul + Add in either order, Gemm,
+ * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
+ * operators) and convolutions, under their Hugging Face module paths. A weight applied at several places is one site with
+ * several uses. Weights are not read, except where two of them claim one name.
+ *
+ * @example
+ * const model = await readModel("bert/onnx/model.onnx");
+ * findSites(model).map((s) => s.name); // ["bert.embeddings.word_embeddings", ...]
+ */
+export function findSites(model: Model): Site[] {
+  const index = indexGraph(model.graph);
+  const groups = new Map<string, Group>();
+  for (const found of findUses(index)) {
+    const { nodes, weight, bias } = found.use;
+    const { name, source } = siteNameOf(index, nodes, weight, bias);
+    for (let attempt = name; ; attempt = `${name}.${weight.initializer}`) {
+      const key = `${found.kind}:${attempt}`;
+      const group = groups.get(key);
+      if (!group) groups.set(key, { name: attempt, source, found: [found] });
+      else if (sameWeight(index, group.found[0], found)) group.found.push(found);
+      else if (attempt === name)
+        continue; // two weights under one name: the second is told apart by its own
+      else throw new PeftError("AMBIGUOUS_SITE", `Two weights of the model are named "${attempt}".`);
+      break;
+    }
+  }
+  return [...groups.values()].map((group) => toSite(index, group));
+}
+
+/** Exporters sometimes store a weight once per use; equal contents under one name are one module. */
+function sameWeight(index: GraphIndex, a: FoundUse, b: FoundUse): boolean {
+  const [first, second] = [a.use.weight, b.use.weight];
+  if (first.initializer === second.initializer) return true;
+  const [x, y] = [tensorOf(index, first.initializer), tensorOf(index, second.initializer)];
+  if (x.type !== y.type || x.dims.length !== y.dims.length || x.dims.some((d, i) => d !== y.dims[i])) return false;
+  return Buffer.compare(readTensorBytes(x), readTensorBytes(y)) === 0;
+}
+
+function tensorOf(index: GraphIndex, name: string): TensorData {
+  const tensor = index.graph.initializers.get(name);
+  if (!tensor) throw new PeftError("UNKNOWN_VALUE", `The graph has no initialiser named "${name}".`);
+  return tensor;
+}
+
+function toSite(index: GraphIndex, { name, source, found }: Group): Site {
+  const [{ kind, use, operandLayout }] = found;
+  const { dims } = tensorOf(index, use.weight.initializer);
+  const flipped = operandLayout === "out_in" ? "in_out" : "out_in";
+  const weightLayout = kind === "linear" && use.weight.transposed ? flipped : operandLayout;
+  // A Linear's weight loses its name when an exporter folds its transpose; one that kept it was [in, out] from the start.
+  const fanInFanOut = kind === "linear" && weightLayout === "in_out" && use.weight.initializer === `${name}.weight`;
+  const [first = 0, second = 0] = dims;
+  const [outFeatures, inFeatures] =
+    kind === "linear"
+      ? weightLayout === "out_in"
+        ? [first, second]
+        : [second, first]
+      : kind === "embedding"
+        ? [second, first]
+        : kind === "norm"
+          ? [first, first]
+          : [first, second * groupsOf(use.nodes[0]?.attributes["group"])];
+  const weightShape =
+    kind !== "linear" ? [...dims] : fanInFanOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  return {
+    name,
+    kind,
+    inFeatures,
+    outFeatures,
+    weightShape,
+    hasBias: use.bias !== null,
+    weight: use.weight.initializer,
+    weightLayout,
+    fanInFanOut,
+    ...(use.bias ? { bias: use.bias.initializer } : {}),
+    input: use.input,
+    output: use.output,
+    uses: found.map((f) => f.use),
+    nameSource: source,
+  };
+}
+
+const groupsOf = (attribute: { type: string; value: unknown } | undefined): number =>
+  attribute?.type === "int" ? Number(attribute.value) : 1;

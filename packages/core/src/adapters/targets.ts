@@ -1,0 +1,165 @@
+import { z } from "zod";
+import { nearestName } from "../config/nearest-name.ts";
+import { PeftError } from "../errors.ts";
+import { savedModules } from "../formats/peft/keys.ts";
+import { compilePattern } from "./pattern.ts";
+import type { Site } from "./site.ts";
+
+const names = z.array(z.string().min(1).max(1024)).max(50_000);
+const selector = z.union([names, z.string().min(1).max(32_768)]);
+const layer = z.int().min(0).max(10_000);
+
+/** Which modules an adapter attaches to: the fields that all of peft's configs share, in camelCase. */
+export const targetFields = {
+  /** Name endings (["query", "value"]), one regular expression over whole names, or "all-linear". */
+  targetModules: selector.optional(),
+  /** Endings or a regular expression of modules to leave out. */
+  excludeModules: selector.optional(),
+  /** Only these layers: the first number in the module's path. Not together with a regular expression. */
+  layersToTransform: z.union([layer, z.array(layer).max(10_000)]).optional(),
+  /** Name of the list of layers ("layer", "h") when there are several numbers in a path. */
+  layersPattern: z.union([names, z.string().min(1).max(1024)]).optional(),
+  /** Modules trained as a whole and saved with the adapter, such as the head. A module counts when its name ends so. */
+  modulesToSave: names.optional(),
+  /** What the adapter is for, in peft's words; peft adds the usual heads of the task to modulesToSave. */
+  taskType: z
+    .enum(["SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION"])
+    .optional(),
+  baseModelNameOrPath: z.string().max(4096).optional(),
+} as const;
+
+export type TargetConfig = z.output<z.ZodObject<typeof targetFields>>;
+
+const endsWithModule = (name: string, endings: readonly string[]): boolean =>
+  endings.some((ending) => name === ending || name.endsWith(`.${ending}`));
+
+const matcherOf = (selected: readonly string[] | string): ((name: string) => boolean) =>
+  typeof selected === "string" ? compilePattern(selected) : (name) => endsWithModule(name, selected);
+
+/** Every module path of a model: the sites and what contains them. */
+const modulePaths = (sites: readonly Site[]): string[] => [
+  ...new Set(
+    sites.flatMap(({ name }) => {
+      const parts = name.split(".");
+      return parts.map((_, i) => parts.slice(0, i + 1).join("."));
+    }),
+  ),
+];
+
+/** Index of the layer a module is in: the first number in its path, or the one behind a name of `patterns`; else null. */
+function layerOf(name: string, patterns: readonly string[]): number | null {
+  if (patterns.length === 0) {
+    const match = /^[^\n]*?\.[^.]*\.(\d+)\./.exec(name);
+    return match ? Number(match[1]) : null;
+  }
+  for (const pattern of patterns) {
+    const ends = compilePattern(`.*\\.(${pattern})`);
+    for (const match of name.matchAll(/\.(\d+)(?=\.)/g)) {
+      if (ends(name.slice(0, match.index))) return Number(match[1]);
+    }
+  }
+  return null;
+}
+
+const list = <T>(value: T | readonly T[] | undefined): readonly T[] =>
+  value === undefined ? [] : Array.isArray(value) ? (value as readonly T[]) : [value as T];
+
+const headNames = /(^|\.)(lm_head|embed_out|classifier|score|qa_outputs|decoder|cls|head)$/;
+
+/**
+ * The output head: a linear layer whose result is an output of the model, unchanged but for its shape, when the output or
+ * the module is named like one. "all-linear" leaves it out, as peft does.
+ */
+export function isOutputHead(site: Site, directOutputs: ReadonlyMap<string, string>): boolean {
+  return site.uses.some(({ output }) => {
+    const shown = directOutputs.get(output);
+    return shown !== undefined && (/logits|scores/.test(shown) || headNames.test(site.name));
+  });
+}
+
+const usualHeads = ["classifier", "score", "qa_outputs"];
+
+/** Sites whose module, or one that contains it, is named by modulesToSave or is a head of the task type. */
+export function savedSites(sites: readonly Site[], config: TargetConfig): Site[] {
+  const { modulesToSave, taskType } = config;
+  if (!modulesToSave && !taskType) return [];
+  const saved = savedModules(modulePaths(sites), {
+    ...(modulesToSave ? { modules_to_save: modulesToSave } : {}),
+    ...(taskType ? { task_type: taskType } : {}),
+  });
+  // peft writes all usual heads of a task into modules_to_save, and a model has one of them.
+  const usual = taskType ? usualHeads : [];
+  const missing = (modulesToSave ?? []).filter(
+    (ending) => !usual.includes(ending) && !saved.some((path) => path.endsWith(ending)),
+  );
+  if (missing.length > 0) throw nothingFound("modulesToSave", missing, modulePaths(sites));
+  return sites.filter(({ name }) => saved.some((path) => name === path || name.startsWith(`${path}.`)));
+}
+
+/**
+ * Sites that a target configuration chooses, with the rules of peft 0.21: endings count at a dot; a text is one regular
+ * expression over the whole name; exclusions and modulesToSave win; a full name is chosen whatever its layer.
+ * @param directOutputs see {@link isOutputHead}: value name to the model output that shows it.
+ * @throws PeftError TARGETS_NOT_FOUND naming the nearest modules that exist; PATTERN
+ * @example
+ * targetSites(findSites(model), { targetModules: ["query", "value"] });
+ */
+export function targetSites(
+  sites: readonly Site[],
+  config: TargetConfig,
+  directOutputs: ReadonlyMap<string, string> = new Map(),
+): Site[] {
+  const { targetModules, excludeModules, layersToTransform, layersPattern } = config;
+  if (targetModules === undefined) return [];
+  const layers = list<number>(layersToTransform);
+  if (typeof targetModules === "string" && (layers.length > 0 || layersPattern !== undefined)) {
+    throw new PeftError("TARGETS_INVALID", "layersToTransform and layersPattern need targetModules to be a list.", {
+      hint: "Put the layers into the regular expression.",
+    });
+  }
+  const saved = new Set(savedSites(sites, config));
+  const excluded = excludeModules === undefined ? () => false : matcherOf(excludeModules);
+  const candidates = sites.filter((site) => !saved.has(site) && !excluded(site.name));
+  if (typeof targetModules === "string" && targetModules.toLowerCase() === "all-linear") {
+    return candidates.filter((site) => site.kind === "linear" && !isOutputHead(site, directOutputs));
+  }
+  const matches = matcherOf(targetModules);
+  const patterns = list<string>(layersPattern);
+  const inLayers = (name: string): boolean => {
+    if (layers.length === 0 || list(targetModules).includes(name)) return true;
+    const found = layerOf(name, patterns);
+    return found !== null && layers.includes(found);
+  };
+  const chosen = candidates.filter(({ name }) => matches(name) && inLayers(name));
+  if (chosen.length === 0 && targetModules.length > 0) {
+    throw nothingFound(
+      "targetModules",
+      list(targetModules),
+      sites.map((s) => s.name),
+    );
+  }
+  return chosen;
+}
+
+function nothingFound(field: string, wanted: readonly string[], available: readonly string[]): PeftError {
+  const endings = [...new Set(available.flatMap((name) => [name.split(".").at(-1) ?? name, name]))];
+  const near = [...new Set(wanted.flatMap((name) => nearestName(name, endings) ?? []))].slice(0, 5);
+  const shown = near.length > 0 ? `Did you mean ${near.map((n) => `"${n}"`).join(", ")}?` : "";
+  const sample = available.slice(0, 8).join(", ");
+  return new PeftError(
+    "TARGETS_NOT_FOUND",
+    `No module of the model fits ${field} ${JSON.stringify(wanted.slice(0, 8))}. ${shown}`.trim(),
+    { hint: `Modules are for example: ${sample}.`, details: { field, wanted, near } },
+  );
+}
+
+/**
+ * Value of a field for one module, as peft's rank_pattern and alpha_pattern give it: the first key that matches
+ * `(.*\.)?(key)$`, else the default.
+ */
+export function patternValue(pattern: Readonly<Record<string, number>>, name: string, fallback: number): number {
+  for (const [key, value] of Object.entries(pattern)) {
+    if (compilePattern(`(.*\\.)?(${key})`)(name)) return value;
+  }
+  return fallback;
+}

@@ -1,0 +1,251 @@
+import { describe, expect, test } from "vitest";
+import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.ts";
+import { createAdapterSet } from "../adapters/adapter-set.ts";
+import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
+import { mergeAdapter, unmergeAdapter } from "../adapters/merge.ts";
+import { fromPeft, toPeft } from "../adapters/peft-files.ts";
+import type { AdapterConfigInput } from "../adapters/select.ts";
+import { findSites } from "../adapters/sites.ts";
+import { adapterFeeds, makeSwappable } from "../adapters/swappable.ts";
+import { tinyModel, tinySizes } from "../adapters/testing/tiny-model.ts";
+import { differentiate } from "../autodiff/differentiate.ts";
+import type { Model } from "../onnx/ir.ts";
+import { toFloat32Array } from "../onnx/tensor.ts";
+import { encodeModel } from "../onnx/write.ts";
+import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
+import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
+import { testRandom } from "../testing/check-gradient.ts";
+import { openBuilder } from "../testing/run-graph.ts";
+import type { Method } from "./method.ts";
+import { listMethods, methodOf } from "./registry.ts";
+
+const tokens: RuntimeTensor = {
+  type: "int64",
+  dims: [2, 5],
+  data: BigInt64Array.from([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], BigInt),
+};
+const model = tinyModel();
+/** What each method is tried with; a method that is missing here fails the test of the registry below. */
+const configs: Readonly<Record<string, AdapterConfigInput>> = {
+  LORA: {
+    r: 3,
+    alpha: 5,
+    dropout: 0.1,
+    rankPattern: { up: 2, "layer.1.*query": 4 },
+    alphaPattern: { value: 7 },
+    targetModules: "all-linear",
+    modulesToSave: ["classifier"],
+  } as AdapterConfigInput,
+  BITFIT: {},
+  LN_TUNING: { modulesToSave: ["classifier"] },
+  FULL: { targetModules: ["query", "dense", "LayerNorm", "word_embeddings"], modulesToSave: ["classifier"] },
+};
+
+async function runModel(m: Model, feeds: Feeds = {}): Promise<Float32Array> {
+  const session = await onnxruntimeNode.open(encodeModel(m), { threads: 1 });
+  const { logits } = await session.run({ input_ids: tokens, ...feeds }, ["logits"]);
+  await session.close();
+  return logits?.data as Float32Array;
+}
+
+const feedsOf = (adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array>): Record<string, RuntimeTensor> =>
+  Object.fromEntries(
+    adapted.parameters.map(({ name, shape }) => [
+      name,
+      { type: "float32", dims: shape, data: values.get(name)! } as const,
+    ]),
+  );
+
+async function runAdapted(adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array>): Promise<Float32Array> {
+  const { g, outputs } = injectAdapter(adapted.model, { method: adapted.method, config: adapted.config });
+  g.output(outputs.get("logits")!, "logits");
+  const session = await openBuilder(g);
+  const feeds: Record<string, RuntimeTensor> = { input_ids: tokens, ...feedsOf(adapted, values) };
+  const { logits } = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, feeds[n]!])));
+  await session.close();
+  return logits?.data as Float32Array;
+}
+
+/** Start values moved at random: what training does. */
+function moved(adapted: AdaptedGraph, seed: number): Map<string, Float32Array> {
+  const random = testRandom(seed);
+  return new Map(
+    [...initialParameters(adapted, seed)].map(([name, v]) => [name, v.map((x) => x + 0.3 * (random() * 2 - 1))]),
+  );
+}
+
+const close = (a: Float32Array, b: Float32Array, tolerance: number): void => {
+  const scale = Math.max(...a.map(Math.abs));
+  const worst = a.reduce((w, v, i) => Math.max(w, Math.abs(v - b[i]!)), 0);
+  expect(a.length).toBe(b.length);
+  expect(worst / scale).toBeLessThan(tolerance);
+};
+const differ = (a: Float32Array, b: Float32Array): void => {
+  expect(a.reduce((w, v, i) => Math.max(w, Math.abs(v - b[i]!)), 0)).toBeGreaterThan(1e-3);
+};
+
+const inject = (method: Method): AdaptedGraph =>
+  injectAdapter(model, { method, config: configs[method.type]!, wantedOutputs: ["logits"] });
+const trained = (method: Method, seed: number): Adapter => {
+  const adapted = inject(method);
+  return adapterOf(adapted, moved(adapted, seed));
+};
+
+test("every method is tried", () => {
+  expect(
+    listMethods()
+      .map((m) => m.type)
+      .sort(),
+  ).toEqual(Object.keys(configs).sort());
+  expect(methodOf("lora").type).toBe("LORA");
+  expect(() => methodOf("LOAR")).toThrow(expect.objectContaining({ code: "UNKNOWN_METHOD" }));
+});
+
+describe.each(listMethods().map((m) => [m.type, m] as const))("%s", (_, method) => {
+  test("a new adapter is the identity as declared, a moved one is not", async () => {
+    const adapted = inject(method);
+    const base = await runModel(model);
+    const start = await runAdapted(adapted, initialParameters(adapted, 1));
+    if (method.identityAtStart) expect(start).toEqual(base);
+    else differ(start, base);
+    differ(await runAdapted(adapted, moved(adapted, 2)), base);
+  });
+
+  test("start values depend on seed and name only", () => {
+    const [a, b] = [initialParameters(inject(method), 5), initialParameters(inject(method), 5)];
+    expect(a).toEqual(b);
+    const only = injectAdapter(model, {
+      method,
+      config: {
+        ...configs[method.type],
+        layersToTransform: [1],
+        targetModules: ["query", "LayerNorm"],
+        modulesToSave: ["classifier"],
+      } as AdapterConfigInput,
+    });
+    for (const [name, values] of initialParameters(only, 5)) if (a.has(name)) expect(values).toEqual(a.get(name));
+    if (method.type === "LORA") expect(initialParameters(inject(method), 6)).not.toEqual(a);
+  });
+
+  test("merged equals unmerged, and unmerging gives the base back", async () => {
+    const adapted = inject(method);
+    const values = moved(adapted, 3);
+    const adapter = adapterOf(adapted, values);
+    const before = await runModel(model);
+    const merged = mergeAdapter(model, adapter);
+    close(await runModel(merged), await runAdapted(adapted, values), 1e-5);
+    close(await runModel(unmergeAdapter(merged, adapter, model)), before, 1e-5);
+    expect(await runModel(model)).toEqual(before);
+  });
+
+  test("a merge that gives NaN is refused", () => {
+    const adapted = inject(method);
+    const values = moved(adapted, 3);
+    for (const v of values.values()) v[0] = Number.NaN;
+    expect(() => mergeAdapter(model, adapterOf(adapted, values))).toThrow(
+      expect.objectContaining({ code: "MERGE_NOT_FINITE" }),
+    );
+  });
+
+  test("saved and read back, tensors, options and unknown fields", () => {
+    const adapter = trained(method, 4);
+    const files = toPeft(adapter);
+    const back = fromPeft({ ...files, config: { ...files.config, some_new_field: [1, 2] } });
+    expect(back.type).toBe(adapter.type);
+    expect(back.config).toEqual(adapter.config);
+    expect(back.tensors).toEqual(adapter.tensors);
+    expect(toPeft(back).config["some_new_field"]).toEqual([1, 2]);
+  });
+
+  test("swaps adapters and none in one session", async () => {
+    const swappable = makeSwappable(model, { method, config: { ...configs[method.type] } as AdapterConfigInput });
+    const session = await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 });
+    const run = async (feeds: Feeds): Promise<Float32Array> =>
+      (await session.run({ input_ids: tokens, ...feeds }, ["logits"]))["logits"]!.data as Float32Array;
+    const base = await runModel(model);
+    expect(await run(adapterFeeds(swappable, null))).toEqual(base);
+    const set = createAdapterSet(swappable);
+    const [a, b] = [trained(method, 5), trained(method, 6)];
+    set.add("a", a);
+    set.add("b", b);
+    close(await run(set.feeds()), await runModel(mergeAdapter(model, a)), 1e-5);
+    set.setActive("b");
+    close(await run(set.feeds()), await runModel(mergeAdapter(model, b)), 1e-5);
+    close(await run(set.feeds("a")), await runModel(mergeAdapter(model, a)), 1e-5);
+    set.disable();
+    expect(set.active).toBeNull();
+    expect(await run(set.feeds())).toEqual(base);
+    set.enable();
+    set.delete("b");
+    expect([set.names, set.active]).toEqual([["a"], null]);
+    expect(() => set.setActive("b")).toThrow(expect.objectContaining({ code: "UNKNOWN_ADAPTER" }));
+    await session.close();
+  });
+
+  test("two adapters merged one after the other", async () => {
+    const [a, b] = [trained(method, 7), trained(method, 8)];
+    const both = mergeAdapter(mergeAdapter(model, a), b);
+    const bOnly = mergeAdapter(model, b);
+    const unmerged = await runModel(unmergeAdapter(both, b, mergeAdapter(model, a)));
+    close(unmerged, await runModel(mergeAdapter(model, a)), 1e-5);
+    if (method.neutral === "base") close(await runModel(both), await runModel(bOnly), 1e-6);
+  });
+
+  test("gradients of the adapter, and of it alone, equal finite differences", async () => {
+    const adapted = inject(method);
+    const { g, outputs } = adapted;
+    const logits = outputs.get("logits")!;
+    const weights = g.input("weights", "float32", logits.shape);
+    const loss = g.reduceSum(g.mul(logits, weights), [0, 1], false);
+    const wanted = trainableValues(adapted);
+    const gradients = differentiate(g, [{ value: loss }], wanted);
+    g.output(loss, "loss");
+    gradients.forEach((d, i) => {
+      g.output(d, `d:${wanted[i]!.name}`);
+    });
+    const session = await openBuilder(g);
+    expect([...session.outputNames].sort()).toEqual(["loss", ...adapted.parameters.map((p) => `d:${p.name}`)].sort());
+    const random = testRandom(9);
+    const values = moved(adapted, 9);
+    const fixed = {
+      input_ids: tokens,
+      weights: {
+        type: "float32",
+        dims: [2, tinySizes.labels],
+        data: Float32Array.from({ length: 6 }, () => random() * 2 - 1),
+      },
+    } as const;
+    const at = async (v: ReadonlyMap<string, Float32Array>) => session.run({ ...fixed, ...feedsOf(adapted, v) });
+    const analytic = await at(values);
+    for (const parameters of [adapted.parameters, ...adapted.parameters.map((p) => [p])]) {
+      const directions = new Map(parameters.map((p) => [p.name, values.get(p.name)!.map(() => random() * 2 - 1)]));
+      const shifted = (h: number) =>
+        new Map([...values].map(([n, v]) => [n, v.map((x, i) => x + h * (directions.get(n)?.[i] ?? 0))]));
+      let expected = 0;
+      let scale = 0.02;
+      for (const [n, d] of directions) {
+        const dX = analytic[`d:${n}`]!.data as Float32Array;
+        dX.forEach((x, i) => {
+          expected += x * d[i]!;
+          scale += Math.abs(x * d[i]!);
+        });
+      }
+      const lossAt = async (h: number): Promise<number> => ((await at(shifted(h)))["loss"]!.data as Float32Array)[0]!;
+      const central = async (h: number): Promise<number> => ((await lossAt(h)) - (await lossAt(-h))) / (2 * h);
+      const found = (4 * (await central(0.005)) - (await central(0.01))) / 3;
+      expect(Math.abs(found - expected), parameters.map((p) => p.name).join()).toBeLessThan(4e-3 * scale + 5e-4);
+    }
+    await session.close();
+  });
+});
+
+test("shared weights stay as they are elsewhere", async () => {
+  const merged = mergeAdapter(model, trained(methodOf("BITFIT"), 2));
+  const bias = (m: Model, name: string): Float32Array => {
+    const site = findSites(m).find((s) => s.name === name)!;
+    return toFloat32Array(m.graph.initializers.get(site.bias!)!);
+  };
+  const names = ["encoder.layer.0.attention.self.query", "encoder.layer.0.attention.self.key"] as const;
+  expect(bias(model, names[0])).toEqual(bias(model, names[1]));
+  expect(bias(merged, names[0])).not.toEqual(bias(merged, names[1]));
+});

@@ -1,0 +1,41 @@
+import type { Feeds } from "../runtime/runtime.ts";
+import { batchesOf, epochOrder } from "./batch-order.ts";
+import { planMicroBatches } from "./micro-batches.ts";
+import type { TrainOptions } from "./options.ts";
+import type { TrainingRun } from "./training-run.ts";
+
+/** What one optimiser step sees. */
+export interface Batch {
+  /** Feeds of its micro-batches. */
+  readonly runs: Feeds[];
+  readonly samples: number;
+  readonly realTokens: number;
+  readonly paddedTokens: number;
+}
+
+/**
+ * Makes the batch of any step, a function of (seed, step, samples) alone. Meant to be asked for one step after the other:
+ * the order of the epoch is kept.
+ */
+export function createBatches<Sample>(
+  { data, training }: TrainingRun<Sample>,
+  options: TrainOptions,
+  stepsPerEpoch: number,
+): (step: number) => Batch {
+  const maxTokens =
+    data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : options.microBatchTokens;
+  let epochNow = -1;
+  let batches: Int32Array[] = [];
+  return (step) => {
+    const epoch = Math.floor(step / stepsPerEpoch);
+    if (epoch !== epochNow) {
+      batches = batchesOf(epochOrder(data.samples.length, options.seed, epoch), options.batchSize);
+      epochNow = epoch;
+    }
+    const indices = batches[step % stepsPerEpoch] ?? new Int32Array();
+    const items = Array.from(indices, (i) => data.samples[i] as Sample);
+    const plan = planMicroBatches(items.map((item) => data.lengthOf(item)), { maxTokens });
+    const runs = plan.runs.map((run, k) => data.collate(Array.from(run, (i) => items[i] as Sample), `${step}.${k}`));
+    return { runs, samples: items.length, realTokens: plan.realTokens, paddedTokens: plan.paddedTokens };
+  };
+}

@@ -1,0 +1,37 @@
+import { createHash } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
+import type { TrainOptions } from "./options.ts";
+import type { TrainingRun } from "./training-run.ts";
+
+/** One piece takes about a millisecond; between two the event loop turns. */
+const PIECE = 1 << 20;
+
+async function hashOf(bytes: Uint8Array): Promise<string> {
+  const hash = createHash("sha256");
+  for (let start = 0; start < bytes.length; start += PIECE) {
+    hash.update(bytes.subarray(start, start + PIECE));
+    await setImmediate();
+  }
+  return hash.digest("hex");
+}
+
+/**
+ * What must be equal for a checkpoint to be continued: options, parameter groups, number of samples, names and shapes of
+ * parameters, and the training graph with the weights embedded in it. Weights in files and the samples themselves are
+ * taken on trust: reading them all would cost more than they are worth. Threads and isolation may change; another
+ * number of threads may change the last bits of results.
+ */
+export async function fingerprintOf<Sample>(
+  run: TrainingRun<Sample>,
+  options: TrainOptions,
+): Promise<Record<string, unknown>> {
+  const { threads: _threads, isolation: _isolation, ...rest } = options;
+  return {
+    options: rest,
+    groups: run.groups ?? [],
+    samples: run.data.samples.length,
+    parameters: Object.fromEntries(Object.entries(run.parameters).map(([name, { dims }]) => [name, [...dims]])),
+    trained: run.training.parameters,
+    graph: await hashOf(run.training.graph.bytes),
+  };
+}

@@ -1,0 +1,70 @@
+import type { ParameterGroup } from "../optim/optimizer-config.ts";
+import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
+import type { TrainOptionsInput } from "./options.ts";
+import type { EvaluationProgram, TrainingProgram } from "./program.ts";
+import type { ProgressEvent } from "./progress.ts";
+
+/** How samples become feeds. */
+export interface TrainingData<Sample> {
+  readonly samples: ArrayLike<Sample>;
+  /** Tokens (or other units) of a sample, which decide how a batch is cut. */
+  lengthOf(sample: Sample): number;
+  /** Pads samples to their longest. `key` names the micro-batch, for collators that draw random numbers. */
+  collate(samples: readonly Sample[], key: string): Feeds;
+  /** True when a batch must be one run, for another reason than its loss (which says so itself). */
+  readonly wholeBatch?: boolean;
+}
+
+export type Metrics = Readonly<Record<string, number>>;
+
+/** After a step "progress" comes first, then "evaluation", then "checkpoint". */
+export type TrainEvent =
+  | ProgressEvent
+  | {
+      readonly type: "evaluation";
+      readonly step: number;
+      readonly epoch: number;
+      readonly metrics: Metrics;
+      /** The best one so far. */
+      readonly best: boolean;
+    }
+  | { readonly type: "checkpoint"; readonly step: number };
+
+export interface TrainingRun<Sample> {
+  readonly training: TrainingProgram;
+  readonly evaluation?: EvaluationProgram;
+  /** Start values of everything that is fed as a parameter. */
+  readonly parameters: Readonly<Record<string, RuntimeTensor>>;
+  readonly groups?: readonly ParameterGroup[];
+  readonly data: TrainingData<Sample>;
+  /** Computes metrics with the current parameters; called every `evalSteps`. */
+  readonly evaluate?: (run: (feeds: Feeds) => Promise<Outputs>) => Promise<Metrics>;
+  readonly options: TrainOptionsInput;
+  /**
+   * Where checkpoints and metrics.jsonl go; nothing is written without it. A run that was interrupted there goes on; one
+   * run at a time.
+   */
+  readonly folder?: string;
+  /** Stops between two steps, with a checkpoint. */
+  readonly signal?: AbortSignal;
+  /** Called in the caller's thread; what it throws ends the run. */
+  readonly onEvent?: (event: TrainEvent) => void;
+}
+
+export interface TrainingResult {
+  readonly reason: "finished" | "cancelled" | "early-stopping";
+  /** Optimiser steps done, those before an interruption included. */
+  readonly steps: number;
+  /** Parameters of the best evaluation, or the last ones when nothing was evaluated. */
+  readonly parameters: Readonly<Record<string, RuntimeTensor>>;
+  readonly best: { readonly step: number; readonly metrics: Metrics } | null;
+  /** Mean loss of each step's batch. */
+  readonly losses: readonly number[];
+  readonly evaluations: readonly { readonly step: number; readonly metrics: Metrics }[];
+  /** Share of padding in all tokens that were run. */
+  readonly paddingShare: number;
+  /** Of the process that trained; this call's only. */
+  readonly peakRssBytes: number;
+  /** Of this call. */
+  readonly elapsedMs: number;
+}

@@ -1,0 +1,80 @@
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import {
+  type Adapter, atomicWriteFolder, encodeOnnxAdapter, makeSwappable, mergeAdapter, methodOf, type PeftCard, tensorFrom, toPeft, writeModel, writePeftFolder, adapterFeeds,
+} from "@onnx-peft/core";
+import type { TextModel } from "../models/load-text-model.ts";
+import type { TextTask } from "./task.ts";
+
+/** Files that a tokenizer consists of; those that the model has are copied. */
+const tokenizerFiles = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
+
+const taskTypes = { "sequence-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "sentence-embedding": "FEATURE_EXTRACTION" } as const;
+const pipelineTags = { "sequence-classification": "text-classification", "token-classification": "token-classification", "sentence-embedding": "feature-extraction" } as const;
+const architectureSuffix = { "sequence-classification": "ForSequenceClassification", "token-classification": "ForTokenClassification", "sentence-embedding": "Model" } as const;
+
+/** What there is to save: a {@link FineTuned}, or the parts of one. */
+export interface SavedResult<Sample> {
+  readonly model: TextModel;
+  readonly task: TextTask<Sample>;
+  readonly adapter: Adapter;
+}
+
+export interface SaveOptions {
+  /** For the adapter's card. */
+  readonly card?: PeftCard;
+  /** Name under which the card and peft find the base model; default what it was loaded by, if that is a hub id. */
+  readonly baseModelName?: string;
+}
+
+/**
+ * Writes a result folder:
+ * - `adapter/`: for Hugging Face peft (adapter_config.json, adapter_model.safetensors, README.md);
+ * - `merged/`: a model folder for transformers.js (config.json, tokenizer, onnx/model.onnx with the adapter merged in);
+ * - `swappable/onnx/model.onnx`: the adapter as inputs without defaults, and `swappable/adapter.onnx_adapter` with its values.
+ * Each sub-folder appears as a whole or not at all.
+ * @throws PeftError WRITE_FAILED, MERGE_NOT_FINITE
+ * @example
+ * await saveResult("out", tuned);
+ * const classify = await pipeline("text-classification", "out/merged", { dtype: "fp32" });
+ */
+export async function saveResult<Sample>(folder: string, result: SavedResult<Sample>, options: SaveOptions = {}): Promise<void> {
+  const { model, task, adapter } = result;
+  await mkdir(folder, { recursive: true });
+  const hubId = /^[\w.-]+\/[\w.-]+$/.test(model.name) && !existsSync(model.name) ? model.name : undefined;
+  const base = options.baseModelName ?? hubId;
+  const files = toPeft(adapter);
+  const config = { ...files.config, task_type: taskTypes[task.type], ...(base === undefined ? {} : { base_model_name_or_path: base }) };
+  const card = { pipelineTag: pipelineTags[task.type], tags: ["onnx-peft"], ...options.card };
+  await writePeftFolder(join(folder, "adapter"), { config, tensors: files.tensors, card });
+
+  await atomicWriteFolder(join(folder, "merged"), async (temporary) => {
+    await mkdir(join(temporary, "onnx"));
+    await writeModel(mergeAdapter(model.model, adapter), join(temporary, "onnx", "model.onnx"));
+    await writeFile(join(temporary, "config.json"), `${JSON.stringify(resultConfig(model, task), null, 2)}\n`);
+    for (const name of tokenizerFiles) {
+      if (existsSync(join(model.folder, name))) await copyFile(join(model.folder, name), join(temporary, name));
+    }
+  });
+
+  const swappable = makeSwappable(model.model, { method: methodOf(adapter.type), config: adapter.config });
+  await atomicWriteFolder(join(folder, "swappable"), async (temporary) => {
+    await mkdir(join(temporary, "onnx"));
+    await writeModel(swappable.model, join(temporary, "onnx", "model.onnx"));
+    const feeds = Object.entries(adapterFeeds(swappable, adapter));
+    const values = new Map(feeds.map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)]));
+    await writeFile(join(temporary, "adapter.onnx_adapter"), encodeOnnxAdapter(values));
+  });
+}
+
+/** The base's config.json with the task's labels and architecture. */
+function resultConfig<Sample>({ config }: TextModel, task: TextTask<Sample>): Record<string, unknown> {
+  const [architecture = ""] = Array.isArray(config.architectures) ? (config.architectures as string[]) : [];
+  const family = /^[A-Za-z]+?(?=For|Model)/.exec(architecture)?.[0];
+  return {
+    ...config,
+    ...(family === undefined ? {} : { architectures: [`${family}${architectureSuffix[task.type]}`] }),
+    ...task.configFields,
+  };
+}

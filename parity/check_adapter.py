@@ -1,0 +1,76 @@
+"""Loads an adapter folder into peft and compares its logits with those stored beside it.
+
+    python parity/check_adapter.py --base <model folder> --adapter <adapter folder> [--golden <file>] [--tolerance 1e-5]
+
+The model folder holds config.json and model.safetensors; its class is taken from `architectures`. The golden file (default
+golden.safetensors in the adapter folder) holds `input.<name>` for every input of the model and `output.logits` (or
+`output.last_hidden_state`). Prints the largest absolute difference; exit code 1 when it exceeds the tolerance, when a tensor of the
+file was not used, or when the adapter changes nothing.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from peft import PeftModel, get_peft_model_state_dict  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+
+def load_base(folder: Path) -> torch.nn.Module:
+    config = transformers.AutoConfig.from_pretrained(folder)
+    model_class = getattr(transformers, config.architectures[0])
+    return model_class.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval()
+
+
+def unused_tensors(model: PeftModel, folder: Path) -> list[str]:
+    """Tensors of the adapter file that peft did not take over: it drops keys it does not know with no more than a warning."""
+    loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    saved = load_file(folder / "adapter_model.safetensors")
+    return sorted(key for key, value in saved.items() if key not in loaded or not torch.equal(loaded[key], value))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Compares the logits of an adapter in peft with stored ones.")
+    parser.add_argument("--base", type=Path, required=True, help="model folder: config.json and model.safetensors")
+    parser.add_argument("--adapter", type=Path, required=True, help="adapter folder: adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("--golden", type=Path, help="inputs and logits; default: golden.safetensors in the adapter folder")
+    parser.add_argument("--tolerance", type=float, default=1e-5, help="largest absolute difference allowed")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+
+    golden = load_file(arguments.golden or arguments.adapter / "golden.safetensors")
+    inputs = {key.removeprefix("input."): value for key, value in golden.items() if key.startswith("input.")}
+    output = "logits" if "output.logits" in golden else "last_hidden_state"
+    expected = golden[f"output.{output}"]
+
+    model = PeftModel.from_pretrained(load_base(arguments.base), arguments.adapter).eval()
+    with torch.no_grad():
+        found = model(**inputs)[output]
+        with model.disable_adapter():
+            without = model(**inputs)[output]
+    unused = unused_tensors(model, arguments.adapter)
+    if found.shape != expected.shape:
+        print(f"FAILED {arguments.adapter.name}: {output} have shape {list(found.shape)} in peft, {list(expected.shape)} in the file")
+        return 1
+    difference = (found - expected).abs().max().item()
+    effect = (found - without).abs().max().item()
+    # "not <=" so that NaN fails.
+    failed = not difference <= arguments.tolerance or effect == 0 or bool(unused)
+    print(
+        f"{'FAILED' if failed else 'ok'} {arguments.adapter.name}: largest difference {difference:.3g} "
+        f"(allowed {arguments.tolerance:g}), effect of the adapter {effect:.3g}"
+    )
+    if unused:
+        print(f"not taken over by peft: {', '.join(unused)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

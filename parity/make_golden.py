@@ -1,0 +1,44 @@
+"""Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
+
+Parts: models onnx gradients adapters curve losses optimizers. Without an argument all of them, in this order.
+Same versions (requirements.txt), same machine type: same bytes.
+"""
+
+import os
+import sys
+
+# Before torch is imported: one thread, and one code path of MKL, so that sums are added in the same order every time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402
+
+from generators import adapters, curve, gradients, losses, models, onnx_exports, optimizers  # noqa: E402
+
+PARTS = {
+    "models": models.make,
+    "onnx": onnx_exports.make,
+    "gradients": gradients.make,
+    "adapters": adapters.make,
+    "curve": curve.make,
+    "losses": losses.make,
+    "optimizers": optimizers.make,
+}
+
+
+def main() -> None:
+    wanted = sys.argv[1:] or list(PARTS)
+    unknown = [name for name in wanted if name not in PARTS]
+    if unknown:
+        sys.exit(f"Unknown part {', '.join(unknown)}; known: {' '.join(PARTS)}")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    for name in PARTS:
+        if name in wanted:
+            print(f"{name}:", flush=True)
+            PARTS[name]()
+
+
+if __name__ == "__main__":
+    main()

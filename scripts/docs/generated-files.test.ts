@@ -1,0 +1,91 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test, vi } from "vitest";
+import { gradientTable } from "../../packages/core/src/gradients/table.ts";
+import { excerpt, fenced, fillBlocks } from "./blocks.ts";
+import { dataFlow, themes } from "./data-flow.ts";
+import { operatorsPage } from "./operators-page.ts";
+import { resultsSection } from "./results-table.ts";
+import { supportedSection } from "./supported.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const updating = process.env["UPDATE_DOCS"] === "1";
+const read = (path: string): Promise<string> => readFile(join(root, path), "utf8");
+
+/** Writes a generated file under `npm run readme`, and checks that it is up to date under `npm test`. */
+async function expectFile(path: string, content: string): Promise<void> {
+  if (updating) await writeFile(join(root, path), content);
+  else expect(await read(path), `${path} is out of date: npm run readme`).toBe(content);
+}
+
+/** What an example of docs/examples prints. */
+async function outputOf(name: string): Promise<string> {
+  const lines: string[] = [];
+  const log = vi.spyOn(console, "log").mockImplementation((...parts: unknown[]) => {
+    lines.push(parts.map((part) => (Array.isArray(part) ? `[${part.join(", ")}]` : String(part))).join(" "));
+  });
+  try {
+    await import(join(root, "docs/examples", `${name}.ts`));
+  } finally {
+    log.mockRestore();
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+const withoutNumbers = (text: string): string => text.replace(/\d+(\.\d+)?/g, "0");
+
+test("docs/operators.md lists the gradient table", () => expectFile("docs/operators.md", operatorsPage(gradientTable)));
+
+test.each(Object.keys(themes) as (keyof typeof themes)[])("the picture of the data flow, %s", (theme) =>
+  expectFile(`docs/data-flow-${theme}.svg`, dataFlow(theme)),
+);
+
+test("the example of core prints what its README says", async () => {
+  await expectFile("docs/examples/gradient.txt", await outputOf("gradient"));
+});
+
+test("the example of the README prints what it says, up to the numbers of another machine", async () => {
+  await import(join(root, "docs/examples/definitions.ts")); // its data
+  const output = await outputOf("fine-tune");
+  if (updating) await expectFile("docs/examples/fine-tune.txt", output);
+  else expect(withoutNumbers(output)).toBe(withoutNumbers(await read("docs/examples/fine-tune.txt")));
+}, 180_000);
+
+const example = async (name: string): Promise<Record<string, string>> => ({
+  [`code:${name}`]: fenced("ts", await read(`docs/examples/${name}.ts`)),
+  [`output:${name}`]: fenced("text", await read(`docs/examples/${name}.txt`)),
+});
+
+test("README.md holds the examples, what is supported and the measured tables", async () => {
+  const results = join(root, "bench/results");
+  const blocks = {
+    ...(await example("fine-tune")),
+    supported: supportedSection(root),
+    "table:quickstart": resultsSection(results, "quickstart"),
+    "table:step": resultsSection(results, "step"),
+  };
+  await expectFile("README.md", fillBlocks(await read("README.md"), blocks));
+});
+
+test("the README of core holds its example", async () => {
+  const path = "packages/core/README.md";
+  await expectFile(path, fillBlocks(await read(path), await example("gradient")));
+});
+
+test("the README of text holds its example", async () => {
+  const path = "packages/text/README.md";
+  await expectFile(path, fillBlocks(await read(path), await example("fine-tune")));
+});
+
+test("the code in CONTRIBUTING.md is that of the sources", async () => {
+  const code = async (file: string, from: string, to?: string): Promise<string> =>
+    fenced("ts", excerpt(await read(join("packages/core/src", file)), from, to));
+  const blocks = {
+    atan: await code("gradients/trigonometry.ts", "  /** Y = atan X", ")),\n"),
+    gemm: await code("gradients/matrix.ts", "  /**\n   * Y = alpha * A'·B' + beta * C", "\n  }),"),
+    "cum-sum": await code("gradients/cum-sum.test.ts", "  test.each(", "\n  });"),
+    bitfit: (await code("methods/bitfit.ts", "// 1. Config")).replace(/\/\*\*[\s\S]*?\*\/\n/, ""),
+  };
+  await expectFile("CONTRIBUTING.md", fillBlocks(await read("CONTRIBUTING.md"), blocks));
+});

@@ -1,0 +1,44 @@
+import { join } from "node:path";
+import { listMethods } from "../../packages/core/src/methods/registry.ts";
+import { bertConfig } from "../../packages/text/src/models/bert.ts";
+import { distilBertConfig } from "../../packages/text/src/models/distilbert.ts";
+import { markdownTable } from "./results-table.ts";
+import { type Documented, documentedExports } from "./source-docs.ts";
+
+const bullets = (entries: readonly Documented[]): string =>
+  entries.map(({ name, summary }) => `- \`${name}\`: ${summary}`).join("\n");
+
+/** The README's section on methods, models, tasks, losses and metrics, from the code and its doc comments. */
+export function supportedSection(root: string): string {
+  const of = (folder: string, kind: RegExp): Documented[] =>
+    documentedExports(join(root, "packages", folder)).filter(({ declaration }) => kind.test(declaration));
+  const constants = of("core/src/methods", /= defineMethod/);
+  const methods = listMethods().map(({ type, paper, kinds }) => {
+    const constant = constants.find(({ declaration }) => declaration.includes(`type: "${type}"`));
+    if (!constant) throw new Error(`The method ${type} has no doc comment.`);
+    const source = paper === null ? "" : `[${paper}](https://arxiv.org/abs/${paper})`;
+    return [`\`${constant.name}\``, `\`${type}\``, kinds.join(", "), source];
+  });
+  const architectures = [...bertConfig.shape.model_type.options, ...distilBertConfig.shape.model_type.values];
+  return [
+    "**Methods**",
+    "",
+    markdownTable({ columns: ["Method", "`peft_type`", "Sites", "Paper (arXiv)"], rows: methods }).replaceAll(
+      "--:",
+      "---",
+    ),
+    "",
+    "`full` with nothing but `modulesToSave` is a linear probe; every method takes `modulesToSave` for new heads.",
+    "",
+    `**Models**, built from \`config.json\` and safetensors: ${architectures.map((name) => `\`${name}\``).join(", ")};`,
+    "other encoders from the ONNX export that transformers.js uses (`onnx/model.onnx`).",
+    "",
+    "**Tasks** (`@onnx-peft/text`)",
+    "",
+    bullets(of("text/src/tasks", /\): TextTask</)),
+    "",
+    "**Losses** (`@onnx-peft/core`)",
+    "",
+    bullets(of("core/src/losses", /\): LossParts/)),
+  ].join("\n");
+}
