@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createRandom, tensorFrom, type TensorData, writeSafetensors } from "@onnx-peft/core";
+import { createRandom, type TensorData, tensorFrom, writeSafetensors } from "@onnx-peft/core";
 import type { shapes } from "./shapes.ts";
 
 type Config = (typeof shapes)[keyof typeof shapes]["config"];
@@ -11,7 +11,10 @@ export async function writeRandomModel(folder: string, config: Config): Promise<
   const tensors: [string, TensorData][] = [];
   const h = config.hidden_size;
   const matrix = (name: string, rows: number, columns: number): void => {
-    tensors.push([name, tensorFrom("float32", [rows, columns], random.fillNormal(new Float32Array(rows * columns), 0, 0.02))]);
+    tensors.push([
+      name,
+      tensorFrom("float32", [rows, columns], random.fillNormal(new Float32Array(rows * columns), 0, 0.02)),
+    ]);
   };
   const vector = (name: string, size: number, value: number): void => {
     tensors.push([name, tensorFrom("float32", [size], new Float32Array(size).fill(value))]);

@@ -8,15 +8,26 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import {
-  buildTrainingProgram, createEngineProcess, createRandom, type Feeds, injectAdapter, lora, trainableValues,
+  buildTrainingProgram,
+  createEngineProcess,
+  createRandom,
+  type Feeds,
+  injectAdapter,
+  lora,
+  trainableValues,
 } from "@onnx-peft/core";
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
 import { writeRandomModel } from "./random-model.ts";
-import { type ShapeName, shapes, type StepFigures } from "./shapes.ts";
+import { type ShapeName, type StepFigures, shapes } from "./shapes.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { micro: { type: "string", default: "512" }, steps: { type: "string", default: "12" }, threads: { type: "string", default: "2" }, dropout: { type: "string", default: "0.1" } },
+  options: {
+    micro: { type: "string", default: "512" },
+    steps: { type: "string", default: "12" },
+    threads: { type: "string", default: "2" },
+    dropout: { type: "string", default: "0.1" },
+  },
 });
 const shape = shapes[(positionals[0] ?? "mini") as ShapeName];
 const dropout = Number(values.dropout);
@@ -26,10 +37,20 @@ try {
   await writeRandomModel(folder, config);
   const task = sequenceClassification({ labels: ["no", "yes"] });
   const model = await loadTextModel({ model: folder }, task.head);
-  const adapted = injectAdapter(model.model, { method: lora, config: { r: 8, alpha: 16, targetModules: ["query", "value"], modulesToSave: ["classifier"] }, training: true });
+  const adapted = injectAdapter(model.model, {
+    method: lora,
+    config: { r: 8, alpha: 16, targetModules: ["query", "value"], modulesToSave: ["classifier"] },
+    training: true,
+  });
   const training = buildTrainingProgram(adapted.g, task.loss(taskGraph(adapted)), trainableValues(adapted));
   const parameters = startValues(adapted, 1);
-  const engine = await createEngineProcess({ training, parameters, optimizer: { type: "adamw", learningRate: 1e-4 }, seed: 1, threads: Number(values.threads) });
+  const engine = await createEngineProcess({
+    training,
+    parameters,
+    optimizer: { type: "adamw", learningRate: 1e-4 },
+    seed: 1,
+    threads: Number(values.threads),
+  });
   const random = createRandom(2);
   const perRun = Math.max(1, Math.floor(Number(values.micro) / shape.tokens));
   const runs: Feeds[] = [];
@@ -41,7 +62,11 @@ try {
       input_ids: { type: "int64", dims, data: fill(() => BigInt(random.integer(30000))) },
       attention_mask: { type: "int64", dims, data: fill(() => 1n) },
       token_type_ids: { type: "int64", dims, data: fill(() => 0n) },
-      labels: { type: "int64", dims: [rows], data: BigInt64Array.from({ length: rows }, () => BigInt(random.integer(2))) },
+      labels: {
+        type: "int64",
+        dims: [rows],
+        data: BigInt64Array.from({ length: rows }, () => BigInt(random.integer(2))),
+      },
     });
   }
   const times: number[] = [];
@@ -55,7 +80,12 @@ try {
   await engine.close();
   const counted = times.slice(2).sort((a, b) => a - b);
   const medianMs = counted[counted.length >> 1] ?? Number.NaN;
-  const figures: StepFigures = { medianMs, minMs: counted[0] ?? Number.NaN, tokensPerSecond: (shape.batch * shape.tokens * 1000) / medianMs, peakMb: peak / 2 ** 20 };
+  const figures: StepFigures = {
+    medianMs,
+    minMs: counted[0] ?? Number.NaN,
+    tokensPerSecond: (shape.batch * shape.tokens * 1000) / medianMs,
+    peakMb: peak / 2 ** 20,
+  };
   console.log(JSON.stringify(figures));
 } finally {
   await rm(folder, { recursive: true });

@@ -1,25 +1,15 @@
 import { pipeline } from "@huggingface/transformers";
-import {
-  buildLabelMap,
-  encodeRows,
-  fineTune,
-  labelId,
-  loadTextDataset,
-  loadTextModel,
-  loadTokenizer,
-  saveResult,
-  sequenceClassification,
-} from "@onnx-peft/text";
+import * as peft from "@onnx-peft/text";
 
 const source = { model: "apps/examples/models/wordnet-bert" }; // or from the hub: { model: "google-bert/bert-base-uncased" }
-const rows = await loadTextDataset("runs/definitions.csv");
-const classes = buildLabelMap(rows.map((row) => row.label));
-const texts = await encodeRows(await loadTokenizer(source), rows, { maxLength: 64 });
-const samples = rows.map((row, i) => ({ inputIds: [], ...texts[i], label: labelId(classes, row.label) }));
+const rows = await peft.loadTextDataset("runs/definitions.csv");
+const classes = peft.buildLabelMap(rows.map((row) => row.label));
+const texts = await peft.encodeRows(await peft.loadTokenizer(source), rows, { maxLength: 64 });
+const samples = texts.map((text, i) => ({ ...text, label: peft.labelId(classes, rows[i]?.label ?? "") }));
 
-const task = sequenceClassification({ labels: classes.labels });
-const tuned = await fineTune({
-  model: await loadTextModel(source, task.head),
+const task = peft.sequenceClassification({ labels: classes.labels });
+const tuned = await peft.fineTune({
+  model: await peft.loadTextModel(source, task.head),
   task,
   train: samples.slice(0, 2000),
   adapter: { r: 8, alpha: 16, targetModules: ["query", "value"] },
@@ -29,8 +19,10 @@ console.log(`${tuned.trainableParameters} parameters trained in ${tuned.training
 const { accuracy } = await tuned.evaluate(samples.slice(2000));
 console.log(`accuracy on 300 other definitions: ${accuracy?.toFixed(3)}`);
 
-await saveResult("runs/definitions", tuned); // adapter/ for peft, merged/ for transformers.js, swappable/
+await peft.saveResult("runs/definitions", tuned); // adapter/ for peft, merged/ for transformers.js, swappable/
 await tuned.close();
 const classify = await pipeline("text-classification", "runs/definitions/merged", { dtype: "fp32" });
-for (const text of ["a small boat moved with oars", "a feeling of deep sadness"])
-  console.log(text, "->", (await classify(text))[0]);
+for (const text of ["a small boat moved with oars", "a feeling of deep sadness"]) {
+  const [best] = await classify(text);
+  console.log(`${text}: ${best && "label" in best ? best.label : ""}`);
+}

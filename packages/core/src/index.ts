@@ -1,9 +1,54 @@
+export { type Adapter, adapterOf, initialParameters } from "./adapters/adapter.ts";
+export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
+export { type AdaptedGraph, type InjectOptions, injectAdapter, trainableValues } from "./adapters/inject.ts";
+export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
+export type { AdapterParameter } from "./adapters/parameters.ts";
+export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
+export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
+export type { Site, SiteKind, SiteShape } from "./adapters/site.ts";
+export { findSites } from "./adapters/sites.ts";
+export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
+export { targetSites } from "./adapters/targets.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
+export { atomicWrite, atomicWriteFolder } from "./checkpoint/atomic-write.ts";
+export { parseConfig } from "./config/parse-config.ts";
+export { shuffle } from "./data/shuffle.ts";
+export { type SplitOptions, splitStratified } from "./data/split-stratified.ts";
+export { describeModel } from "./describe/describe.ts";
+export { formatDescription } from "./describe/format.ts";
 export { PeftError, type PeftErrorOptions } from "./errors.ts";
+export { decodeOnnxAdapter, type OnnxAdapter } from "./formats/onnx-adapter/decode.ts";
+export { encodeOnnxAdapter } from "./formats/onnx-adapter/encode.ts";
+export type { PeftCard } from "./formats/peft/card.ts";
+export { readPeftFolder } from "./formats/peft/read-folder.ts";
+export { writePeftFolder } from "./formats/peft/write-folder.ts";
+export { readSafetensorsFolder } from "./formats/safetensors/folder.ts";
+export { readSafetensors } from "./formats/safetensors/read.ts";
+export { encodeSafetensors, writeSafetensors } from "./formats/safetensors/write.ts";
 export { float, graphAttribute, tensorAttribute } from "./graph/attributes.ts";
 export { type Builder, createBuilder } from "./graph/builder.ts";
-export { importGraph, type ImportOptions } from "./graph/import-graph.ts";
+export { type ImportOptions, importGraph } from "./graph/import-graph.ts";
 export { toModel } from "./graph/to-model.ts";
+export { binaryCrossEntropy } from "./losses/binary-cross-entropy.ts";
+export { cosineEmbedding } from "./losses/cosine-embedding.ts";
+export { crossEntropy } from "./losses/cross-entropy.ts";
+export type { LossParts } from "./losses/loss-parts.ts";
+export { maskedLanguageModel } from "./losses/masked-language-model.ts";
+export { meanSquaredError } from "./losses/mean-squared-error.ts";
+export { multipleNegatives } from "./losses/multiple-negatives.ts";
+export { triplet } from "./losses/triplet.ts";
+export { bitfit } from "./methods/bitfit.ts";
+export { full } from "./methods/full.ts";
+export { lnTuning } from "./methods/ln-tuning.ts";
+export { type LoraConfig, lora } from "./methods/lora.ts";
+export { type AdapterTensor, defineMethod, type Method, parameterCount } from "./methods/method.ts";
+export { listMethods, methodOf } from "./methods/registry.ts";
+export { accuracy } from "./metrics/accuracy.ts";
+export { confusionMatrix } from "./metrics/confusion-matrix.ts";
+export { averageRanks, pearson, spearman } from "./metrics/correlation.ts";
+export { type ClassCounts, type F1Score, type F1Scores, f1FromCounts, f1Scores, multiLabelF1 } from "./metrics/f1.ts";
+export { matthews } from "./metrics/matthews.ts";
+export { meanReciprocalRank, type RetrievalScores, recallAtK, targetRanks } from "./metrics/retrieval.ts";
 export {
   activate,
   attentionBias,
@@ -15,70 +60,42 @@ export {
   linear,
 } from "./models/encoder-block.ts";
 export { type WeightReader, type Weights, weightReader } from "./models/weights.ts";
-export { readSafetensorsFolder } from "./formats/safetensors/folder.ts";
-export { readSafetensors } from "./formats/safetensors/read.ts";
-export { encodeSafetensors, writeSafetensors } from "./formats/safetensors/write.ts";
-export { at } from "./onnx/infer/context.ts";
-export type { ElementType } from "./onnx/element-type.ts";
-export type { Attribute, Dim, FileRange, Graph, Model, Node, Shape, TensorData, Value, ValueType } from "./onnx/ir.ts";
 export { decodeModel } from "./onnx/decode.ts";
+export type { ElementType } from "./onnx/element-type.ts";
+export { at } from "./onnx/infer/context.ts";
+export type { Attribute, Dim, FileRange, Graph, Model, Node, Shape, TensorData, Value, ValueType } from "./onnx/ir.ts";
 export { readModel } from "./onnx/read.ts";
 export { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "./onnx/tensor.ts";
 export { encodeModel, writeModel } from "./onnx/write.ts";
-export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts";
+export { loraPlusGroups } from "./optim/lora-plus.ts";
+export type { OptimizerInput, ParameterGroup } from "./optim/optimizer-config.ts";
+export { learningRateAt } from "./optim/schedule.ts";
+export type { Seed } from "./random/hash-seed.ts";
 export { createRandom, type Random, streamSeed } from "./random/random.ts";
+export { torchRandom } from "./random/torch-random.ts";
+export { barChart } from "./report/bar-chart.ts";
+export { confusionMatrixChart } from "./report/confusion-matrix-chart.ts";
+export { htmlReport } from "./report/html-report.ts";
+export { lineChart } from "./report/line-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
-export type { LossParts } from "./losses/loss-parts.ts";
-export { buildEvaluationProgram, buildTrainingProgram, type EvaluationProgram, type TrainingProgram } from "./train/program.ts";
-export { type Metrics, type TrainEvent, type TrainingData, type TrainingResult, type TrainingRun, train } from "./train/trainer.ts";
-export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
-export { lineChart } from "./report/line-chart.ts";
-export { shuffle } from "./data/shuffle.ts";
-export { type SplitOptions, splitStratified } from "./data/split-stratified.ts";
-export { accuracy } from "./metrics/accuracy.ts";
-export { confusionMatrix } from "./metrics/confusion-matrix.ts";
-export { averageRanks, pearson, spearman } from "./metrics/correlation.ts";
-export { type ClassCounts, type F1Score, type F1Scores, f1FromCounts, f1Scores, multiLabelF1 } from "./metrics/f1.ts";
-export { matthews } from "./metrics/matthews.ts";
-export { meanReciprocalRank, type RetrievalScores, recallAtK, targetRanks } from "./metrics/retrieval.ts";
-export type { Seed } from "./random/hash-seed.ts";
-export { binaryCrossEntropy } from "./losses/binary-cross-entropy.ts";
-export { cosineEmbedding } from "./losses/cosine-embedding.ts";
-export { crossEntropy } from "./losses/cross-entropy.ts";
-export { maskedLanguageModel } from "./losses/masked-language-model.ts";
-export { meanSquaredError } from "./losses/mean-squared-error.ts";
-export { multipleNegatives } from "./losses/multiple-negatives.ts";
-export { triplet } from "./losses/triplet.ts";
-export { confusionMatrixChart } from "./report/confusion-matrix-chart.ts";
-export { barChart } from "./report/bar-chart.ts";
-export { htmlReport } from "./report/html-report.ts";
-export { type Adapter, adapterOf, initialParameters } from "./adapters/adapter.ts";
-export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
-export { type AdaptedGraph, injectAdapter, type InjectOptions, trainableValues } from "./adapters/inject.ts";
-export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
-export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
-export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
-export type { Site, SiteKind, SiteShape } from "./adapters/site.ts";
-export { findSites } from "./adapters/sites.ts";
-export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
-export { atomicWrite, atomicWriteFolder } from "./checkpoint/atomic-write.ts";
-export { parseConfig } from "./config/parse-config.ts";
-export { decodeOnnxAdapter, type OnnxAdapter } from "./formats/onnx-adapter/decode.ts";
-export { encodeOnnxAdapter } from "./formats/onnx-adapter/encode.ts";
-export type { PeftCard } from "./formats/peft/card.ts";
-export { readPeftFolder } from "./formats/peft/read-folder.ts";
-export { writePeftFolder } from "./formats/peft/write-folder.ts";
-export { bitfit } from "./methods/bitfit.ts";
-export { full } from "./methods/full.ts";
-export { lnTuning } from "./methods/ln-tuning.ts";
-export { lora, type LoraConfig } from "./methods/lora.ts";
-export { type AdapterTensor, defineMethod, type Method, parameterCount } from "./methods/method.ts";
-export { listMethods, methodOf } from "./methods/registry.ts";
-export { loraPlusGroups } from "./optim/lora-plus.ts";
-export { learningRateAt } from "./optim/schedule.ts";
-export type { OptimizerInput, ParameterGroup } from "./optim/optimizer-config.ts";
-export { torchRandom } from "./random/torch-random.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
+export { peakRss } from "./train/memory.ts";
 export { readMetrics } from "./train/metrics-log.ts";
+export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts";
+export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
+export {
+  buildEvaluationProgram,
+  buildTrainingProgram,
+  type EvaluationProgram,
+  type TrainingProgram,
+} from "./train/program.ts";
+export {
+  type Metrics,
+  type TrainEvent,
+  type TrainingData,
+  type TrainingResult,
+  type TrainingRun,
+  train,
+} from "./train/trainer.ts";

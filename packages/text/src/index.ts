@@ -9,3 +9,6 @@ export { type ClassificationSample, type SequenceClassificationOptions, sequence
 export type { BatchPrediction, TaskGraph, TextTask } from "./tasks/task.ts";
 export { type TaggedSample, tokenClassification } from "./tasks/token-classification.ts";
 export { type SavedResult, type SaveOptions, saveResult } from "./tasks/save-result.ts";
+export { meanPooled } from "./tasks/sentence-embedding.ts";
+export { encodeRows, type TextInput } from "./data/tokenize.ts";
+export { loadTokenizer } from "./data/load-tokenizer.ts";

@@ -15,7 +15,12 @@ const int64 = (dims: readonly number[], data: BigInt64Array): RuntimeTensor => (
  * Pads samples and masks tokens for masked-language modelling (Devlin et al. 2018): of the chosen share, 80 % become
  * [MASK], 10 % a random token, 10 % stay. At least one token of a sample is chosen. The choice is a function of `key`.
  */
-export function maskedBatch(samples: readonly Int32Array[], vocabulary: MaskingVocabulary, share: number, key: string): Feeds {
+export function maskedBatch(
+  samples: readonly Int32Array[],
+  vocabulary: MaskingVocabulary,
+  share: number,
+  key: string,
+): Feeds {
   const random = createRandom(streamSeed("mask", key));
   const length = Math.max(...samples.map((s) => s.length));
   const shape = [samples.length, length];
@@ -38,7 +43,8 @@ export function maskedBatch(samples: readonly Int32Array[], vocabulary: MaskingV
       labels.push(ids[at] as bigint);
       const dice = random.uniform();
       if (dice < 0.8) ids[at] = BigInt(vocabulary.mask);
-      else if (dice < 0.9) ids[at] = BigInt(vocabulary.firstOrdinary + random.integer(vocabulary.size - vocabulary.firstOrdinary));
+      else if (dice < 0.9)
+        ids[at] = BigInt(vocabulary.firstOrdinary + random.integer(vocabulary.size - vocabulary.firstOrdinary));
     }
   });
   return {

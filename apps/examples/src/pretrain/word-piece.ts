@@ -3,7 +3,10 @@ export const specialTokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] as c
 
 /** What BERT's normaliser and pre-tokeniser make of a text: lower case, no accents, punctuation apart. */
 export function splitWords(text: string): string[] {
-  const plain = text.normalize("NFD").replace(/\p{Mn}/gu, "").toLowerCase();
+  const plain = text
+    .normalize("NFD")
+    .replace(/\p{Mn}/gu, "")
+    .toLowerCase();
   return plain.match(/[\p{P}\p{S}]|[^\s\p{P}\p{S}]+/gu) ?? [];
 }
 
@@ -33,7 +36,10 @@ export function trainWordPiece(texts: Iterable<string>, size: number, minCount =
       characters.set(piece, (characters.get(piece) ?? 0) + count);
     });
   }
-  const alphabet = [...characters].filter(([, n]) => n >= minCount).map(([piece]) => piece).sort();
+  const alphabet = [...characters]
+    .filter(([, n]) => n >= minCount)
+    .map(([piece]) => piece)
+    .sort();
   const vocabulary: string[] = [...specialTokens, ...alphabet];
   const words: Word[] = [];
   for (const [word, count] of counts) {
@@ -83,10 +89,19 @@ export function trainWordPiece(texts: Iterable<string>, size: number, minCount =
 }
 
 /** A `tokenizer.json` and `tokenizer_config.json` of BERT's kind around a vocabulary. */
-export function tokenizerFiles(vocabulary: readonly string[], maxLength: number): Record<"tokenizer.json" | "tokenizer_config.json", unknown> {
+export function tokenizerFiles(
+  vocabulary: readonly string[],
+  maxLength: number,
+): Record<"tokenizer.json" | "tokenizer_config.json", unknown> {
   const id = (token: string): number => vocabulary.indexOf(token);
   const special = (token: string): object => ({
-    id: id(token), content: token, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true,
+    id: id(token),
+    content: token,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
   });
   const one = (token: string, type: number): object => ({ SpecialToken: { id: token, type_id: type } });
   const sequence = (name: string, type: number): object => ({ Sequence: { id: name, type_id: type } });
@@ -96,7 +111,13 @@ export function tokenizerFiles(vocabulary: readonly string[], maxLength: number)
       truncation: null,
       padding: null,
       added_tokens: specialTokens.map(special),
-      normalizer: { type: "BertNormalizer", clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase: true },
+      normalizer: {
+        type: "BertNormalizer",
+        clean_text: true,
+        handle_chinese_chars: true,
+        strip_accents: null,
+        lowercase: true,
+      },
       pre_tokenizer: { type: "BertPreTokenizer" },
       post_processor: {
         type: "TemplateProcessing",
@@ -106,13 +127,22 @@ export function tokenizerFiles(vocabulary: readonly string[], maxLength: number)
       },
       decoder: { type: "WordPiece", prefix: "##", cleanup: true },
       model: {
-        type: "WordPiece", unk_token: "[UNK]", continuing_subword_prefix: "##", max_input_chars_per_word: 100,
+        type: "WordPiece",
+        unk_token: "[UNK]",
+        continuing_subword_prefix: "##",
+        max_input_chars_per_word: 100,
         vocab: Object.fromEntries(vocabulary.map((token, i) => [token, i])),
       },
     },
     "tokenizer_config.json": {
-      tokenizer_class: "BertTokenizer", do_lower_case: true, model_max_length: maxLength,
-      pad_token: "[PAD]", unk_token: "[UNK]", cls_token: "[CLS]", sep_token: "[SEP]", mask_token: "[MASK]",
+      tokenizer_class: "BertTokenizer",
+      do_lower_case: true,
+      model_max_length: maxLength,
+      pad_token: "[PAD]",
+      unk_token: "[UNK]",
+      cls_token: "[CLS]",
+      sep_token: "[SEP]",
+      mask_token: "[MASK]",
     },
   };
 }

@@ -28,12 +28,25 @@ export interface EncoderNames {
 }
 
 /** y = x·Wᵀ + b for x [rows, in] and W [out, in], as one Gemm. */
-export function linear(g: Builder, w: WeightReader, name: string, x: Value, inFeatures: number, outFeatures: number): Value {
-  return g.scoped(name, () => g.gemm(x, w.weight(`${name}.weight`, [outFeatures, inFeatures]), w.weight(`${name}.bias`, [outFeatures]), { transB: true }));
+export function linear(
+  g: Builder,
+  w: WeightReader,
+  name: string,
+  x: Value,
+  inFeatures: number,
+  outFeatures: number,
+): Value {
+  return g.scoped(name, () =>
+    g.gemm(x, w.weight(`${name}.weight`, [outFeatures, inFeatures]), w.weight(`${name}.bias`, [outFeatures]), {
+      transB: true,
+    }),
+  );
 }
 
 export function layerNorm(g: Builder, w: WeightReader, name: string, x: Value, size: number, epsilon: number): Value {
-  return g.scoped(name, () => g.layerNormalization(x, w.weight(`${name}.weight`, [size]), w.weight(`${name}.bias`, [size]), epsilon));
+  return g.scoped(name, () =>
+    g.layerNormalization(x, w.weight(`${name}.weight`, [size]), w.weight(`${name}.bias`, [size]), epsilon),
+  );
 }
 
 /** A Dropout node: the identity in inference, a masked product in training graphs. */
@@ -50,7 +63,16 @@ export function activate(g: Builder, x: Value, activation: EncoderSizes["activat
  * Multi-head attention over rows [batch*tokens, hidden].
  * @param bias additive mask, broadcast to [batch, heads, tokens, tokens].
  */
-function selfAttention(g: Builder, w: WeightReader, names: EncoderNames, x: Value, bias: Value, batch: Dim, tokens: Dim, sizes: EncoderSizes): Value {
+function selfAttention(
+  g: Builder,
+  w: WeightReader,
+  names: EncoderNames,
+  x: Value,
+  bias: Value,
+  batch: Dim,
+  tokens: Dim,
+  sizes: EncoderSizes,
+): Value {
   const { hiddenSize, heads } = sizes;
   const headSize = hiddenSize / heads;
   const split = (name: string): Value => {
@@ -61,13 +83,33 @@ function selfAttention(g: Builder, w: WeightReader, names: EncoderNames, x: Valu
   const scores = g.add(g.fusedMatMul(q, k, { transB: true, alpha: 1 / Math.sqrt(headSize) }), bias);
   const shares = dropoutNode(g, g.softmax(scores, -1), sizes.attentionDropout);
   const context = g.transpose(g.matMul(shares, v), [0, 2, 1, 3]); // [batch, tokens, heads, headSize]
-  return linear(g, w, names.output, g.op("Reshape", [context, g.ints([-1, hiddenSize])])[0] as Value, hiddenSize, hiddenSize);
+  return linear(
+    g,
+    w,
+    names.output,
+    g.op("Reshape", [context, g.ints([-1, hiddenSize])])[0] as Value,
+    hiddenSize,
+    hiddenSize,
+  );
 }
 
 /** One post-norm encoder layer (BERT): rows [batch*tokens, hidden] to the same. Vaswani et al. 2017, Devlin et al. 2018. */
-export function encoderBlock(g: Builder, w: WeightReader, names: EncoderNames, x: Value, bias: Value, batch: Dim, tokens: Dim, sizes: EncoderSizes): Value {
+export function encoderBlock(
+  g: Builder,
+  w: WeightReader,
+  names: EncoderNames,
+  x: Value,
+  bias: Value,
+  batch: Dim,
+  tokens: Dim,
+  sizes: EncoderSizes,
+): Value {
   const { hiddenSize, intermediateSize, layerNormEps } = sizes;
-  const attended = dropoutNode(g, selfAttention(g, w, names, x, bias, batch, tokens, sizes), sizes.attentionOutputDropout ?? sizes.hiddenDropout);
+  const attended = dropoutNode(
+    g,
+    selfAttention(g, w, names, x, bias, batch, tokens, sizes),
+    sizes.attentionOutputDropout ?? sizes.hiddenDropout,
+  );
   const a = layerNorm(g, w, names.attentionNorm, g.add(attended, x), hiddenSize, layerNormEps);
   const up = activate(g, linear(g, w, names.up, a, hiddenSize, intermediateSize), sizes.activation);
   const down = dropoutNode(g, linear(g, w, names.down, up, intermediateSize, hiddenSize), sizes.hiddenDropout);

@@ -24,7 +24,10 @@ export function weightReader(g: Builder, weights: Weights) {
     /** @throws PeftError CHECKPOINT_MISMATCH listing every problem. */
     check(): void {
       if (problems.length > 0) {
-        throw new PeftError("CHECKPOINT_MISMATCH", `The checkpoint does not fit its config: ${problems.slice(0, 10).join("; ")}${problems.length > 10 ? `; and ${problems.length - 10} more` : ""}.`);
+        throw new PeftError(
+          "CHECKPOINT_MISMATCH",
+          `The checkpoint does not fit its config: ${problems.slice(0, 10).join("; ")}${problems.length > 10 ? `; and ${problems.length - 10} more` : ""}.`,
+        );
       }
     },
   };

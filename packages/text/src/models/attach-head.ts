@@ -1,4 +1,16 @@
-import { at, createRandom, dropoutNode, importGraph, linear, type Model, PeftError, streamSeed, tensorFrom, toModel, weightReader } from "@onnx-peft/core";
+import {
+  at,
+  createRandom,
+  dropoutNode,
+  importGraph,
+  linear,
+  type Model,
+  PeftError,
+  streamSeed,
+  tensorFrom,
+  toModel,
+  weightReader,
+} from "@onnx-peft/core";
 import { firstToken, type Head } from "./encoder.ts";
 
 /** Dropout before a new classifier, as in BERT's own. */
@@ -12,24 +24,34 @@ const DROPOUT = 0.1;
 export function attachHead(model: Model, head: Head, seed: number | string): { model: Model; initialized: string[] } {
   const { graph } = model;
   const logits = graph.outputs.find((v) => v.name === "logits");
-  const hidden = graph.outputs.find((v) => /^(last_hidden_state|token_embeddings|output_0)$/.test(v.name)) ?? graph.outputs.find((v) => v.shape.length === 3);
+  const hidden =
+    graph.outputs.find((v) => /^(last_hidden_state|token_embeddings|output_0)$/.test(v.name)) ??
+    graph.outputs.find((v) => v.shape.length === 3);
   if (head.type === "none") {
     if (hidden) return { model, initialized: [] };
     throw mismatch(model, "hidden states");
   }
-  if (head.type === "masked-lm") throw mismatch(model, "a masked-language head, which is trained from safetensors only");
+  if (head.type === "masked-lm")
+    throw mismatch(model, "a masked-language head, which is trained from safetensors only");
   const opset = model.opsets.get("") ?? 21;
   const g = importGraph(graph, opset);
   if (logits && at(g.value(logits.name).shape, -1) === head.labels) return { model, initialized: [] };
   if (!hidden) throw mismatch(model, `logits for ${head.labels} labels, or hidden states to put a classifier on`);
   const states = g.value(hidden.name);
   const [batch, tokens, size] = states.shape;
-  if (batch === undefined || tokens === undefined || typeof size !== "number") throw mismatch(model, "hidden states [batch, sequence, size]");
+  if (batch === undefined || tokens === undefined || typeof size !== "number")
+    throw mismatch(model, "hidden states [batch, sequence, size]");
   const random = createRandom(streamSeed(seed, "head", "classifier"));
-  const w = weightReader(g, new Map([
-    ["classifier.weight", tensorFrom("float32", [head.labels, size], random.fillNormal(new Float32Array(head.labels * size), 0, 0.02))],
-    ["classifier.bias", tensorFrom("float32", [head.labels], new Float32Array(head.labels))],
-  ]));
+  const w = weightReader(
+    g,
+    new Map([
+      [
+        "classifier.weight",
+        tensorFrom("float32", [head.labels, size], random.fillNormal(new Float32Array(head.labels * size), 0, 0.02)),
+      ],
+      ["classifier.bias", tensorFrom("float32", [head.labels], new Float32Array(head.labels))],
+    ]),
+  );
   const perToken = head.type === "token-classification";
   const rows = perToken ? g.toMatrix(states) : firstToken(g, states);
   const scores = linear(g, w, "classifier", dropoutNode(g, rows, DROPOUT), size, head.labels);

@@ -1,8 +1,28 @@
-import { activate, attentionBias, type Builder, dropoutNode, encoderBlock, layerNorm, linear, type Value, type WeightReader } from "@onnx-peft/core";
+import {
+  activate,
+  attentionBias,
+  type Builder,
+  dropoutNode,
+  encoderBlock,
+  layerNorm,
+  linear,
+  type Value,
+  type WeightReader,
+} from "@onnx-peft/core";
 import { z } from "zod";
-import { type EncodedText, type EncoderArchitecture, type EncoderInputs, firstToken, type Head, maskedRows } from "./encoder.ts";
+import {
+  type EncodedText,
+  type EncoderArchitecture,
+  type EncoderInputs,
+  firstToken,
+  type Head,
+  maskedRows,
+} from "./encoder.ts";
 
-const size = z.int().positive().max(1 << 20);
+const size = z
+  .int()
+  .positive()
+  .max(1 << 20);
 const share = z.number().min(0).lt(1);
 
 /** The fields of a BERT `config.json` that the graph depends on; defaults are transformers'. */
@@ -62,13 +82,29 @@ export function bert(config: BertConfig): EncoderArchitecture {
     head(g, w, encoded, head) {
       if (head.type === "masked-lm") return maskedLanguageHead(g, w, config, prefix, encoded);
       if (head.type === "token-classification") {
-        const logits = linear(g, w, "classifier", dropoutNode(g, encoded.rows, classifierDropout), hiddenSize, head.labels);
+        const logits = linear(
+          g,
+          w,
+          "classifier",
+          dropoutNode(g, encoded.rows, classifierDropout),
+          hiddenSize,
+          head.labels,
+        );
         const [batch, tokens] = encoded.hidden.shape;
         return g.reshape(logits, [batch ?? 1, tokens ?? 1, head.labels], encoded.hidden);
       }
       return isBert
         ? pooledClassifier(g, w, encoded, head, hiddenSize, classifierDropout, "bert.pooler.dense", "classifier")
-        : pooledClassifier(g, w, encoded, head, hiddenSize, classifierDropout, "classifier.dense", "classifier.out_proj");
+        : pooledClassifier(
+            g,
+            w,
+            encoded,
+            head,
+            hiddenSize,
+            classifierDropout,
+            "classifier.dense",
+            "classifier.out_proj",
+          );
     },
   };
 }
@@ -90,9 +126,15 @@ function embed(g: Builder, w: WeightReader, config: BertConfig, prefix: string, 
   const e = `${prefix}embeddings.`;
   const words = g.gather(w.weight(`${e}word_embeddings.weight`, [config.vocab_size, h]), inputs.inputIds);
   const types = w.weight(`${e}token_type_embeddings.weight`, [config.type_vocab_size, h]);
-  const typed = g.add(words, inputs.tokenTypeIds ? g.gather(types, inputs.tokenTypeIds) : g.slice(types, [0], [1], [0]));
+  const typed = g.add(
+    words,
+    inputs.tokenTypeIds ? g.gather(types, inputs.tokenTypeIds) : g.slice(types, [0], [1], [0]),
+  );
   const table = w.weight(`${e}position_embeddings.weight`, [config.max_position_embeddings, h]);
-  const placed = g.add(typed, config.model_type === "bert" ? countedFromZero(g, table, inputs) : countedFromPadding(g, table, inputs, config));
+  const placed = g.add(
+    typed,
+    config.model_type === "bert" ? countedFromZero(g, table, inputs) : countedFromPadding(g, table, inputs, config),
+  );
   return dropoutNode(g, layerNorm(g, w, `${e}LayerNorm`, placed, h, config.layer_norm_eps), config.hidden_dropout_prob);
 }
 
@@ -111,8 +153,14 @@ function countedFromPadding(g: Builder, table: Value, inputs: EncoderInputs, con
 }
 
 function pooledClassifier(
-  g: Builder, w: WeightReader, encoded: EncodedText, head: Extract<Head, { type: "sequence-classification" }>,
-  hiddenSize: number, dropout: number, dense: string, output: string,
+  g: Builder,
+  w: WeightReader,
+  encoded: EncodedText,
+  head: Extract<Head, { type: "sequence-classification" }>,
+  hiddenSize: number,
+  dropout: number,
+  dense: string,
+  output: string,
 ): Value {
   const first = firstToken(g, encoded.hidden);
   // RoBERTa's head drops out before its dense layer too; BERT's pooler does not.
@@ -122,7 +170,13 @@ function pooledClassifier(
 }
 
 /** Transform, norm and the tied word embeddings as output matrix: [n, vocab] for the n masked rows. */
-function maskedLanguageHead(g: Builder, w: WeightReader, config: BertConfig, prefix: string, encoded: EncodedText): Value {
+function maskedLanguageHead(
+  g: Builder,
+  w: WeightReader,
+  config: BertConfig,
+  prefix: string,
+  encoded: EncodedText,
+): Value {
   const h = config.hidden_size;
   const bert = config.model_type === "bert";
   const [dense, norm, bias] = bert

@@ -16,13 +16,20 @@ export function architectureOf(config: unknown): EncoderArchitecture {
         ? bertConfig.transform(bert).safeParse(config)
         : null;
   if (!parsed) {
-    throw new PeftError("MODEL_TYPE", `config.json has model_type "${String(type)}"; bert, roberta, xlm-roberta and distilbert are built here.`, {
-      hint: "Other encoders can be loaded from their ONNX export (onnx/model.onnx).",
-    });
+    throw new PeftError(
+      "MODEL_TYPE",
+      `config.json has model_type "${String(type)}"; bert, roberta, xlm-roberta and distilbert are built here.`,
+      {
+        hint: "Other encoders can be loaded from their ONNX export (onnx/model.onnx).",
+      },
+    );
   }
   if (!parsed.success) {
     const problems = parsed.error.issues.map((i) => `${i.path.join(".")}: ${i.message}`);
-    throw new PeftError("CONFIG_INVALID", `config.json does not describe a ${String(type)} that is built here: ${problems.join("; ")}.`);
+    throw new PeftError(
+      "CONFIG_INVALID",
+      `config.json does not describe a ${String(type)} that is built here: ${problems.join("; ")}.`,
+    );
   }
   return parsed.data;
 }

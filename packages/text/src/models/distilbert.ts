@@ -2,7 +2,10 @@ import { activate, attentionBias, dropoutNode, encoderBlock, layerNorm, linear, 
 import { z } from "zod";
 import { type EncoderArchitecture, firstToken, maskedRows } from "./encoder.ts";
 
-const size = z.int().positive().max(1 << 20);
+const size = z
+  .int()
+  .positive()
+  .max(1 << 20);
 const share = z.number().min(0).lt(1);
 
 /** The fields of a DistilBERT `config.json` that the graph depends on; defaults are transformers'. */
@@ -45,10 +48,17 @@ export function distilBert(config: DistilBertConfig): EncoderArchitecture {
       const [batch, tokens] = inputs.inputIds.shape;
       if (batch === undefined || tokens === undefined) throw new RangeError("input_ids must have two axes.");
       const words = g.gather(w.weight(table, [config.vocab_size, dim]), inputs.inputIds);
-      const positions = w.weight("distilbert.embeddings.position_embeddings.weight", [config.max_position_embeddings, dim]);
+      const positions = w.weight("distilbert.embeddings.position_embeddings.weight", [
+        config.max_position_embeddings,
+        dim,
+      ]);
       const length = g.op("Shape", [inputs.inputIds], { start: 1, end: 2 })[0] as Value;
       const placed = g.add(words, g.op("Slice", [positions, g.ints([0]), length, g.ints([0])])[0] as Value);
-      const embedded = dropoutNode(g, layerNorm(g, w, "distilbert.embeddings.LayerNorm", placed, dim, EPSILON), config.dropout);
+      const embedded = dropoutNode(
+        g,
+        layerNorm(g, w, "distilbert.embeddings.LayerNorm", placed, dim, EPSILON),
+        config.dropout,
+      );
       const bias = attentionBias(g, inputs.attentionMask);
       let rows = g.op("Reshape", [embedded, g.ints([-1, dim])])[0] as Value;
       for (let i = 0; i < config.n_layers; i++) {
@@ -77,9 +87,18 @@ export function distilBert(config: DistilBertConfig): EncoderArchitecture {
         const [batch, tokens] = encoded.hidden.shape;
         return g.reshape(logits, [batch ?? 1, tokens ?? 1, head.labels], encoded.hidden);
       }
-      const rows = activate(g, linear(g, w, "vocab_transform", maskedRows(g, encoded.rows), dim, dim), config.activation);
+      const rows = activate(
+        g,
+        linear(g, w, "vocab_transform", maskedRows(g, encoded.rows), dim, dim),
+        config.activation,
+      );
       const normed = layerNorm(g, w, "vocab_layer_norm", rows, dim, EPSILON);
-      return g.gemm(normed, w.weight(table, [config.vocab_size, dim]), w.weight("vocab_projector.bias", [config.vocab_size]), { transB: true });
+      return g.gemm(
+        normed,
+        w.weight(table, [config.vocab_size, dim]),
+        w.weight("vocab_projector.bias", [config.vocab_size]),
+        { transB: true },
+      );
     },
   };
 }

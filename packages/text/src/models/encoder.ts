@@ -36,4 +36,5 @@ export interface EncoderArchitecture {
 export const firstToken = (g: Builder, hidden: Value): Value => g.squeeze(g.slice(hidden, [0], [1], [1]), [1]);
 
 /** Rows of the masked positions: [batch*sequence, hidden] to [n, hidden]. */
-export const maskedRows = (g: Builder, rows: Value): Value => g.gather(rows, g.input("masked_positions", "int64", ["masked"]), 0);
+export const maskedRows = (g: Builder, rows: Value): Value =>
+  g.gather(rows, g.input("masked_positions", "int64", ["masked"]), 0);

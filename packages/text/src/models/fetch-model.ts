@@ -15,7 +15,8 @@ export interface ModelSource {
   readonly onnxFile?: string;
 }
 
-const wanted = /^(config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|vocab\.txt|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors)$/;
+const wanted =
+  /^(config\.json|tokenizer\.json|tokenizer_config\.json|special_tokens_map\.json|vocab\.txt|model\.safetensors(\.index\.json)?|model-\d+-of-\d+\.safetensors)$/;
 
 /**
  * The folder of a model: a local one as it is, a hub model through the shared Hugging Face cache. Only config, tokenizer
@@ -38,7 +39,9 @@ export async function modelFolder(source: ModelSource): Promise<string> {
     for await (const file of listFiles({ ...access, recursive: true })) if (file.type === "file") files.push(file.path);
     const hasSafetensors = files.some((path) => path.endsWith(".safetensors"));
     const onnx = source.onnxFile ?? "onnx/model.onnx";
-    const chosen = files.filter((path) => wanted.test(path) || (!hasSafetensors && (path === onnx || path === `${onnx}_data`)));
+    const chosen = files.filter(
+      (path) => wanted.test(path) || (!hasSafetensors && (path === onnx || path === `${onnx}_data`)),
+    );
     let config = "";
     for (const path of chosen) {
       const stored = await downloadFileToCacheDir({ ...access, path });
@@ -48,8 +51,13 @@ export async function modelFolder(source: ModelSource): Promise<string> {
     return resolve(config, "..");
   } catch (cause) {
     if (PeftError.isInstance(cause)) throw cause;
-    throw new PeftError("MODEL_NOT_FOUND", `"${source.model}" is no local folder and could not be fetched from the hub: ${cause instanceof Error ? cause.message : String(cause)}.`, {
-      hint: "Check the id, your connection and, for private models, the access token.", cause,
-    });
+    throw new PeftError(
+      "MODEL_NOT_FOUND",
+      `"${source.model}" is no local folder and could not be fetched from the hub: ${cause instanceof Error ? cause.message : String(cause)}.`,
+      {
+        hint: "Check the id, your connection and, for private models, the access token.",
+        cause,
+      },
+    );
   }
 }

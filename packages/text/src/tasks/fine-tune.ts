@@ -1,7 +1,27 @@
 import {
-  type AdaptedGraph, type Adapter, type AdapterConfigInput, adapterOf, at, buildEvaluationProgram, buildTrainingProgram, createEngineProcess, type EvaluationProgram,
-  initialParameters, injectAdapter, lora, type LoraConfig, type Method, type Metrics, type ParameterGroup, type RuntimeTensor, train, trainableValues, type TrainEvent,
-  type TrainingResult, type TrainOptionsInput, PeftError,
+  type AdaptedGraph,
+  type Adapter,
+  type AdapterConfigInput,
+  adapterOf,
+  at,
+  buildEvaluationProgram,
+  buildTrainingProgram,
+  createEngineProcess,
+  type EvaluationProgram,
+  initialParameters,
+  injectAdapter,
+  type LoraConfig,
+  lora,
+  type Method,
+  type Metrics,
+  type ParameterGroup,
+  PeftError,
+  type RuntimeTensor,
+  type TrainEvent,
+  type TrainingResult,
+  type TrainOptionsInput,
+  train,
+  trainableValues,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
 import { evaluateTask, feedsFor, PREDICTION, predictAll } from "./run-task.ts";
@@ -48,7 +68,9 @@ export interface FineTuned<Sample> {
  * const tuned = await fineTune({ model, task, train: samples, adapter: { r: 8, targetModules: ["query", "value"] },
  *   options: { epochs: 3, optimizer: { type: "adamw", learningRate: 1e-3 } } });
  */
-export async function fineTune<Sample, C extends object = LoraConfig>(run: FineTuneOptions<Sample, C>): Promise<FineTuned<Sample>> {
+export async function fineTune<Sample, C extends object = LoraConfig>(
+  run: FineTuneOptions<Sample, C>,
+): Promise<FineTuned<Sample>> {
   const { model, task, padId = 0 } = run;
   const method = run.method ?? (lora as unknown as Method<C>);
   const config = withHead(run.adapter, model.initialized);
@@ -57,14 +79,23 @@ export async function fineTune<Sample, C extends object = LoraConfig>(run: FineT
   const trained = trainableValues(training);
   const program = buildTrainingProgram(training.g, loss, trained);
   const evaluation = injectAdapter(model.model, { method, config });
-  const evaluationProgram = buildEvaluationProgram(evaluation.g, { [PREDICTION]: task.prediction(taskGraph(evaluation)) }, trainableValues(evaluation));
+  const evaluationProgram = buildEvaluationProgram(
+    evaluation.g,
+    { [PREDICTION]: task.prediction(taskGraph(evaluation)) },
+    trainableValues(evaluation),
+  );
   const trainingNames = new Set(program.inputs.map((v) => v.name));
   const evaluationNames = new Set(evaluationProgram.inputs.map((v) => v.name));
   const options = { metricForBest: task.mainMetric, greaterIsBetter: true, ...run.options };
   const { validation } = run;
   const result = await train<Sample>({
     training: program,
-    ...(validation ? { evaluation: evaluationProgram, evaluate: (forward) => evaluateTask(task, validation, padId, evaluationNames, forward) } : {}),
+    ...(validation
+      ? {
+          evaluation: evaluationProgram,
+          evaluate: (forward) => evaluateTask(task, validation, padId, evaluationNames, forward),
+        }
+      : {}),
     parameters: startValues(training, options.seed ?? 42),
     groups: run.groups?.(program.parameters) ?? [],
     data: {
@@ -82,7 +113,8 @@ export async function fineTune<Sample, C extends object = LoraConfig>(run: FineT
   });
   const values = new Map(Object.entries(result.parameters).map(([name, { data }]) => [name, data as Float32Array]));
   return {
-    model, task,
+    model,
+    task,
     adapter: adapterOf(training, values),
     trainableParameters: [...values.values()].reduce((sum, data) => sum + data.length, 0),
     training: result,
@@ -100,18 +132,30 @@ export function taskGraph({ g, outputs }: Pick<AdaptedGraph, "g" | "outputs">): 
 /** Start values of an adapted graph's parameters, as an engine takes them. */
 export function startValues(adapted: AdaptedGraph, seed: number | string): Record<string, RuntimeTensor> {
   const values = initialParameters(adapted, seed);
-  return Object.fromEntries(adapted.parameters.map(({ name, shape }) => [name, { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() }]));
+  return Object.fromEntries(
+    adapted.parameters.map(({ name, shape }) => [
+      name,
+      { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() },
+    ]),
+  );
 }
 
 /** New modules start from random values, so they are always trained, beside what the caller asks for. */
-function withHead<C extends object>(config: AdapterConfigInput<C>, initialized: readonly string[]): AdapterConfigInput<C> {
+function withHead<C extends object>(
+  config: AdapterConfigInput<C>,
+  initialized: readonly string[],
+): AdapterConfigInput<C> {
   const modulesToSave = [...new Set([...(config.modulesToSave ?? []), ...initialized])];
   return modulesToSave.length === 0 ? config : { ...config, modulesToSave };
 }
 
 /** Opens the evaluation graph at the first call. */
 function predictor<Sample>(
-  task: TextTask<Sample>, padId: number, evaluation: EvaluationProgram, names: ReadonlySet<string>, { parameters }: TrainingResult,
+  task: TextTask<Sample>,
+  padId: number,
+  evaluation: EvaluationProgram,
+  names: ReadonlySet<string>,
+  { parameters }: TrainingResult,
 ): Pick<FineTuned<Sample>, "predict" | "evaluate" | "close"> {
   let engine: ReturnType<typeof createEngineProcess> | undefined;
   const open = (): ReturnType<typeof createEngineProcess> => {

@@ -8,7 +8,11 @@ export interface EncodedText {
 }
 
 export const int64 = (dims: readonly number[], data: BigInt64Array): RuntimeTensor => ({ type: "int64", dims, data });
-export const float32 = (dims: readonly number[], data: Float32Array): RuntimeTensor => ({ type: "float32", dims, data });
+export const float32 = (dims: readonly number[], data: Float32Array): RuntimeTensor => ({
+  type: "float32",
+  dims,
+  data,
+});
 
 /**
  * Pads texts to the longest of them: `input_ids`, `attention_mask` and `token_type_ids`, int64 [texts, tokens].

@@ -24,12 +24,16 @@ export async function predictAll<Sample>(
   run: (feeds: Feeds) => Promise<Outputs>,
 ): Promise<BatchPrediction[]> {
   if (samples.length === 0) return [];
-  const plan = planMicroBatches(samples.map((s) => task.lengthOf(s)), { maxTokens: FORWARD_TOKENS });
+  const plan = planMicroBatches(
+    samples.map((s) => task.lengthOf(s)),
+    { maxTokens: FORWARD_TOKENS },
+  );
   const predictions: BatchPrediction[] = [];
   for (const indices of plan.runs) {
     const batch = Array.from(indices, (i) => samples[i] as Sample);
     const output = (await run(feedsFor(names, task.inputs(batch, padId))))[PREDICTION];
-    if (!(output?.data instanceof Float32Array)) throw new PeftError("PREDICTION", `The graph gave no float32 output "${PREDICTION}".`);
+    if (!(output?.data instanceof Float32Array))
+      throw new PeftError("PREDICTION", `The graph gave no float32 output "${PREDICTION}".`);
     predictions.push({ indices: [...indices], output: { dims: output.dims, data: output.data } });
   }
   return predictions;

@@ -1,8 +1,19 @@
-import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import {
-  type Adapter, atomicWriteFolder, encodeOnnxAdapter, makeSwappable, mergeAdapter, methodOf, type PeftCard, tensorFrom, toPeft, writeModel, writePeftFolder, adapterFeeds,
+  type Adapter,
+  adapterFeeds,
+  atomicWriteFolder,
+  encodeOnnxAdapter,
+  makeSwappable,
+  mergeAdapter,
+  methodOf,
+  type PeftCard,
+  tensorFrom,
+  toPeft,
+  writeModel,
+  writePeftFolder,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
 import type { TextTask } from "./task.ts";
@@ -10,9 +21,21 @@ import type { TextTask } from "./task.ts";
 /** Files that a tokenizer consists of; those that the model has are copied. */
 const tokenizerFiles = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
 
-const taskTypes = { "sequence-classification": "SEQ_CLS", "token-classification": "TOKEN_CLS", "sentence-embedding": "FEATURE_EXTRACTION" } as const;
-const pipelineTags = { "sequence-classification": "text-classification", "token-classification": "token-classification", "sentence-embedding": "feature-extraction" } as const;
-const architectureSuffix = { "sequence-classification": "ForSequenceClassification", "token-classification": "ForTokenClassification", "sentence-embedding": "Model" } as const;
+const taskTypes = {
+  "sequence-classification": "SEQ_CLS",
+  "token-classification": "TOKEN_CLS",
+  "sentence-embedding": "FEATURE_EXTRACTION",
+} as const;
+const pipelineTags = {
+  "sequence-classification": "text-classification",
+  "token-classification": "token-classification",
+  "sentence-embedding": "feature-extraction",
+} as const;
+const architectureSuffix = {
+  "sequence-classification": "ForSequenceClassification",
+  "token-classification": "ForTokenClassification",
+  "sentence-embedding": "Model",
+} as const;
 
 /** What there is to save: a {@link FineTuned}, or the parts of one. */
 export interface SavedResult<Sample> {
@@ -39,13 +62,21 @@ export interface SaveOptions {
  * await saveResult("out", tuned);
  * const classify = await pipeline("text-classification", "out/merged", { dtype: "fp32" });
  */
-export async function saveResult<Sample>(folder: string, result: SavedResult<Sample>, options: SaveOptions = {}): Promise<void> {
+export async function saveResult<Sample>(
+  folder: string,
+  result: SavedResult<Sample>,
+  options: SaveOptions = {},
+): Promise<void> {
   const { model, task, adapter } = result;
   await mkdir(folder, { recursive: true });
   const hubId = /^[\w.-]+\/[\w.-]+$/.test(model.name) && !existsSync(model.name) ? model.name : undefined;
   const base = options.baseModelName ?? hubId;
   const files = toPeft(adapter);
-  const config = { ...files.config, task_type: taskTypes[task.type], ...(base === undefined ? {} : { base_model_name_or_path: base }) };
+  const config = {
+    ...files.config,
+    task_type: taskTypes[task.type],
+    ...(base === undefined ? {} : { base_model_name_or_path: base }),
+  };
   const card = { pipelineTag: pipelineTags[task.type], tags: ["onnx-peft"], ...options.card };
   await writePeftFolder(join(folder, "adapter"), { config, tensors: files.tensors, card });
 
@@ -63,7 +94,9 @@ export async function saveResult<Sample>(folder: string, result: SavedResult<Sam
     await mkdir(join(temporary, "onnx"));
     await writeModel(swappable.model, join(temporary, "onnx", "model.onnx"));
     const feeds = Object.entries(adapterFeeds(swappable, adapter));
-    const values = new Map(feeds.map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)]));
+    const values = new Map(
+      feeds.map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)]),
+    );
     await writeFile(join(temporary, "adapter.onnx_adapter"), encodeOnnxAdapter(values));
   });
 }

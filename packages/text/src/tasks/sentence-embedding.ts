@@ -1,5 +1,14 @@
 import {
-  type Builder, type Feeds, meanReciprocalRank, meanSquaredError, multipleNegatives, PeftError, recallAtK, spearman, triplet, type Value,
+  type Builder,
+  type Feeds,
+  meanReciprocalRank,
+  meanSquaredError,
+  multipleNegatives,
+  PeftError,
+  recallAtK,
+  spearman,
+  triplet,
+  type Value,
 } from "@onnx-peft/core";
 import { type EncodedText, float32, padBatch } from "./pad-batch.ts";
 import type { BatchPrediction, TaskGraph, TextTask } from "./task.ts";
@@ -60,21 +69,31 @@ export function sentenceEmbedding(options: SentenceEmbeddingOptions): TextTask<E
         return meanSquaredError(g, { predictions, labels: g.input("similarity", "float32", predictions.shape) });
       }
       const pairs = { anchors: anchor, positives: positive };
-      if (objective === "triplet" && negative) return triplet(g, { ...pairs, negatives: negative }, { margin, distance: "cosine" });
+      if (objective === "triplet" && negative)
+        return triplet(g, { ...pairs, negatives: negative }, { margin, distance: "cosine" });
       return multipleNegatives(g, pairs, { temperature });
     },
     prediction: meanPooled,
     lengthOf: ({ texts }) => texts.reduce((sum, t) => sum + t.inputIds.length, 0),
     inputs(samples, padId) {
       for (const { texts } of samples) {
-        if (texts.length !== count) throw new PeftError("TASK_SAMPLE", `Expected ${count} texts in a sample of objective "${objective}", received ${texts.length}.`);
+        if (texts.length !== count)
+          throw new PeftError(
+            "TASK_SAMPLE",
+            `Expected ${count} texts in a sample of objective "${objective}", received ${texts.length}.`,
+          );
       }
       const stacked = Array.from({ length: count }, (_, role) => samples.flatMap((s) => s.texts[role] ?? []));
       return padBatch(stacked.flat(), padId);
     },
     labels(samples): Feeds {
       if (objective !== "cosine") return {};
-      return { similarity: float32([samples.length], Float32Array.from(samples, (s) => s.similarity ?? 1)) };
+      return {
+        similarity: float32(
+          [samples.length],
+          Float32Array.from(samples, (s) => s.similarity ?? 1),
+        ),
+      };
     },
     metrics(samples, predictions) {
       const vectors = embeddingsByRole(predictions, samples.length, count);
@@ -82,11 +101,20 @@ export function sentenceEmbedding(options: SentenceEmbeddingOptions): TextTask<E
       const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, v, i) => sum + v * (b[i] as number), 0);
       const n = samples.length;
       if (objective === "cosine") {
-        return { spearman: spearman(samples.map((_, i) => dot(role(i, 0), role(i, 1))), samples.map((s) => s.similarity ?? 1)) };
+        return {
+          spearman: spearman(
+            samples.map((_, i) => dot(role(i, 0), role(i, 1))),
+            samples.map((s) => s.similarity ?? 1),
+          ),
+        };
       }
       const scores = Float32Array.from({ length: n * n }, (_, k) => dot(role(Math.floor(k / n), 0), role(k % n, 1)));
       const retrieval = { scores, targets: Int32Array.from({ length: n }, (_, i) => i) };
-      return { recallAt1: recallAtK(retrieval, 1), recallAt10: recallAtK(retrieval, Math.min(10, n)), meanReciprocalRank: meanReciprocalRank(retrieval) };
+      return {
+        recallAt1: recallAtK(retrieval, 1),
+        recallAt10: recallAtK(retrieval, Math.min(10, n)),
+        meanReciprocalRank: meanReciprocalRank(retrieval),
+      };
     },
   };
 }

@@ -1,5 +1,17 @@
 import {
-  accuracy, at, binaryCrossEntropy, crossEntropy, type Feeds, f1Scores, matthews, meanSquaredError, type Metrics, multiLabelF1, pearson, spearman, PeftError,
+  accuracy,
+  at,
+  binaryCrossEntropy,
+  crossEntropy,
+  type Feeds,
+  f1Scores,
+  type Metrics,
+  matthews,
+  meanSquaredError,
+  multiLabelF1,
+  PeftError,
+  pearson,
+  spearman,
 } from "@onnx-peft/core";
 import { type EncodedText, float32, int64, padBatch } from "./pad-batch.ts";
 import type { BatchPrediction, TextTask } from "./task.ts";
@@ -18,7 +30,11 @@ export interface SequenceClassificationOptions {
   readonly classWeights?: readonly number[];
 }
 
-const problemTypes = { single: "single_label_classification", multi: "multi_label_classification", regression: "regression" } as const;
+const problemTypes = {
+  single: "single_label_classification",
+  multi: "multi_label_classification",
+  regression: "regression",
+} as const;
 
 /**
  * Sequence classification, as transformers' `*ForSequenceClassification`: cross-entropy (single), binary cross-entropy
@@ -42,40 +58,70 @@ export function sequenceClassification(options: SequenceClassificationOptions): 
     },
     loss({ g, output }) {
       if (problem === "single") {
-        return crossEntropy(g, { logits: output, labels: g.input("labels", "int64", [at(output.shape, 0)]) }, {
-          ...(options.labelSmoothing === undefined ? {} : { labelSmoothing: options.labelSmoothing }),
-          ...(options.classWeights === undefined ? {} : { classWeights: options.classWeights }),
-        });
+        return crossEntropy(
+          g,
+          { logits: output, labels: g.input("labels", "int64", [at(output.shape, 0)]) },
+          {
+            ...(options.labelSmoothing === undefined ? {} : { labelSmoothing: options.labelSmoothing }),
+            ...(options.classWeights === undefined ? {} : { classWeights: options.classWeights }),
+          },
+        );
       }
       const target = g.input("labels", "float32", output.shape);
-      return problem === "multi" ? binaryCrossEntropy(g, { logits: output, labels: target }) : meanSquaredError(g, { predictions: output, labels: target });
+      return problem === "multi"
+        ? binaryCrossEntropy(g, { logits: output, labels: target })
+        : meanSquaredError(g, { predictions: output, labels: target });
     },
     prediction: ({ output }) => output,
     lengthOf: ({ inputIds }) => inputIds.length,
     inputs: padBatch,
     labels(samples): Feeds {
-      if (problem === "single") return { labels: int64([samples.length], BigInt64Array.from(samples, (s) => BigInt(Number(s.label)))) };
+      if (problem === "single")
+        return {
+          labels: int64(
+            [samples.length],
+            BigInt64Array.from(samples, (s) => BigInt(Number(s.label))),
+          ),
+        };
       return { labels: float32([samples.length, classes], Float32Array.from(samples.flatMap((s) => s.label))) };
     },
     metrics: (samples, predictions) => score(problem, classes, samples, predictions),
   };
 }
 
-function score(problem: "single" | "multi" | "regression", classes: number, samples: readonly ClassificationSample[], predictions: readonly BatchPrediction[]): Metrics {
+function score(
+  problem: "single" | "multi" | "regression",
+  classes: number,
+  samples: readonly ClassificationSample[],
+  predictions: readonly BatchPrediction[],
+): Metrics {
   const rows = rowsOf(predictions, samples.length);
   if (problem === "regression") {
     const [found, wanted] = [rows.map((r) => r[0] ?? Number.NaN), samples.map((s) => Number(s.label))];
     const squared = found.reduce((sum, v, i) => sum + (v - (wanted[i] ?? 0)) ** 2, 0);
-    return { spearman: spearman(found, wanted), pearson: pearson(found, wanted), meanSquaredError: squared / found.length };
+    return {
+      spearman: spearman(found, wanted),
+      pearson: pearson(found, wanted),
+      meanSquaredError: squared / found.length,
+    };
   }
   if (problem === "multi") {
     const found = rows.flatMap((r) => Array.from(r, (v) => (v > 0 ? 1 : 0)));
-    const scores = multiLabelF1(found, samples.flatMap((s) => s.label), classes);
+    const scores = multiLabelF1(
+      found,
+      samples.flatMap((s) => s.label),
+      classes,
+    );
     return { microF1: scores.micro.f1, macroF1: scores.macro.f1 };
   }
   const [found, wanted] = [rows.map(argMax), samples.map((s) => Number(s.label))];
   const scores = f1Scores(found, wanted, classes);
-  return { accuracy: accuracy(found, wanted), macroF1: scores.macro.f1, microF1: scores.micro.f1, matthews: matthews(found, wanted) };
+  return {
+    accuracy: accuracy(found, wanted),
+    macroF1: scores.macro.f1,
+    microF1: scores.micro.f1,
+    matthews: matthews(found, wanted),
+  };
 }
 
 /** Rows of all batches, in the order of the samples. */
