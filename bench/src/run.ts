@@ -1,7 +1,7 @@
 /**
  * One LoRA training step beside PyTorch + peft, both sides on 2 threads, in one run:
  *   npm run bench -- [--shapes mini,base] [--rounds 2] [--python parity/.venv/bin/python]
- * Writes bench/results/step.json and step.md. Without Python only this engine is timed.
+ * Writes bench/results/step.json. Without Python only this engine is timed.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -99,30 +99,22 @@ for (const name of values.shapes.split(",") as ShapeName[]) {
 }
 
 const reference = "PyTorch + peft float32";
-const tables = Object.values(results).map(({ title, sides: measured }) => {
+const columns = ["step", "side", "step ms", "tokens/s", "peak MB", "time ratio", "memory ratio"];
+const ratio = (value: number, of: number | undefined): string => (of === undefined ? "-" : (value / of).toFixed(2));
+const rows = Object.values(results).flatMap(({ title, sides: measured }) => {
   const base = measured[reference];
-  const ratio = (value: number, of: number | undefined): string => (of === undefined ? "-" : (value / of).toFixed(2));
-  const rows = Object.entries(measured).map(
-    ([side, f]) =>
-      `| ${side} | ${f.medianMs.toFixed(0)} | ${Math.round(f.tokensPerSecond)} | ${f.peakMb.toFixed(0)} | ${ratio(f.medianMs, base?.medianMs)} | ${ratio(f.peakMb, base?.peakMb)} |`,
-  );
-  return [
-    `### ${title}`,
-    "",
-    "| | step ms | tokens/s | peak MB | time ratio | memory ratio |",
-    "|---|---|---|---|---|---|",
-    ...rows,
-  ].join("\n");
+  return Object.entries(measured).map(([side, f]) => [
+    title, side, f.medianMs.toFixed(0), String(Math.round(f.tokensPerSecond)), f.peakMb.toFixed(0), ratio(f.medianMs, base?.medianMs), ratio(f.peakMb, base?.peakMb),
+  ]);
 });
-const flags = existsSync("/proc/cpuinfo")
-  ? ((await readFile("/proc/cpuinfo", "utf8")).match(/^flags.*$/m)?.[0] ?? "")
-  : "";
-const features = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"].filter((f) =>
-  flags.includes(f),
-);
-const machine = `${cpus()[0]?.model ?? "unknown CPU"}, ${features.join(" ")}, 2 threads`;
-const note = `LoRA r 8 on query and value, complete model with embeddings, dropout 0.1, loss and optimiser. ${machine}. Peak resident memory of the training process; PyTorch's without its CUDA libraries. Ratios are against PyTorch + peft float32 of the same run.`;
+const cpuInfo = existsSync("/proc/cpuinfo") ? await readFile("/proc/cpuinfo", "utf8") : "";
+const flags = /^flags.*$/m.exec(cpuInfo)?.[0] ?? "";
+const features = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"].filter((f) => flags.includes(f));
+const machine = `${cpus()[0]?.model ?? "unknown processor"} with ${features.join(", ")}, 2 threads`;
+const note =
+  "LoRA r 8 on query and value, complete model with embeddings, dropout 0.1, loss and optimiser; medians of ten steps, middle of the rounds. " +
+  "Peak resident memory of the training process, PyTorch's without the CUDA libraries of its default wheel. Ratios are against PyTorch + peft in float32 in the same run.";
 await mkdir(local("bench/results"), { recursive: true });
-await writeFile(local("bench/results/step.json"), `${JSON.stringify({ machine, results }, null, 2)}\n`);
-await writeFile(local("bench/results/step.md"), `${[note, ...tables].join("\n\n")}\n`);
-console.log(`\n${tables.join("\n\n")}`);
+const record = { title: "One LoRA training step beside PyTorch + peft", command: "npm run bench", machine, table: { columns, rows }, note, figures: results };
+await writeFile(local("bench/results/step.json"), `${JSON.stringify(record, null, 2)}\n`);
+for (const row of [columns, ...rows]) console.log(row.join(" | "));

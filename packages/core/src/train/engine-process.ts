@@ -68,7 +68,9 @@ export async function createEngineProcess(
         const path = join(exchangeFolder, "best.safetensors");
         await call("bestParameters", path);
         const read = await readParameters(path);
-        return Object.fromEntries(Object.keys(setup.parameters).flatMap((name) => (read[name] ? [[name, read[name]]] : [])));
+        return Object.fromEntries(
+          Object.keys(setup.parameters).flatMap((name) => (read[name] ? [[name, read[name]]] : [])),
+        );
       },
       save: async (folder) => void (await call("save", folder)),
       restore: async (folder) => void (await call("restore", folder)),
@@ -84,16 +86,15 @@ export async function createEngineProcess(
 }
 
 /**
- * Puts what is large into files. A graph with all weights inside is opened by path: as a message it would block the
- * caller while it is copied, and be held twice by the child. One with external data is small.
+ * Puts what may be large into files. As a message a graph with weights inside would block the caller while it is copied,
+ * and be held twice by the child.
  */
 async function layOut(setup: EngineSetup<GraphFile>, folder: string): Promise<OpenRequest> {
   const { parameters, training, evaluation, ...rest } = setup;
-  const place = async (graph: GraphFile, name: string): Promise<GraphFile | GraphPath> => {
-    if (graph.externalDataFolder !== undefined) return graph;
+  const place = async ({ bytes, ...rest }: GraphFile, name: string): Promise<GraphPath> => {
     const path = join(folder, name);
-    await writeFile(path, graph.bytes);
-    return { path };
+    await writeFile(path, bytes);
+    return { path, ...rest };
   };
   const parametersPath = join(folder, "parameters.safetensors");
   await writeParameters(parametersPath, parameters);

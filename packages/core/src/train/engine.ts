@@ -4,7 +4,7 @@ import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
 import { createDropoutFeeds } from "./dropout-feeds.ts";
-import type { GraphFile, GraphPath } from "./graph-file.ts";
+import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
 import { locateNonFinite } from "./locate-non-finite.ts";
 import { peakRss } from "./memory.ts";
 import { type EvaluationProgram, gradientName, LOSS_SUM, LOSS_WEIGHT, type TrainingProgram } from "./program.ts";
@@ -88,12 +88,11 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
     training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
   const sessions: RuntimeSession[] = [];
   const open = async (graph: AnyGraph): Promise<RuntimeSession> => {
-    const session = await runtime.open("path" in graph ? graph.path : graph.bytes, {
+    const { externalDataFolder } = graph;
+    const session = await runtime.open(await openableGraph(graph), {
       purpose: "training",
       ...(setup.threads === undefined ? {} : { threads: setup.threads }),
-      ...("path" in graph || graph.externalDataFolder === undefined
-        ? {}
-        : { externalDataFolder: graph.externalDataFolder }),
+      ...(externalDataFolder === undefined ? {} : { externalDataFolder }),
     });
     sessions.push(session);
     return session;

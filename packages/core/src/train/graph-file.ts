@@ -1,4 +1,5 @@
 import { realpathSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { elementTypes } from "../onnx/element-type.ts";
 import type { FileRange, Model, TensorData } from "../onnx/ir.ts";
@@ -10,9 +11,19 @@ export interface GraphFile {
   readonly externalDataFolder?: string;
 }
 
-/** A serialised graph in a file of its own, with all weights inside. Opened by path it is not held in memory twice. */
+/** A serialised graph in a file of its own. Opened by path it is not held in memory twice. */
 export interface GraphPath {
   readonly path: string;
+  readonly externalDataFolder?: string;
+}
+
+/**
+ * What a runtime opens: the path, or the bytes where external data lies in another folder than the file (only graphs
+ * that are given as bytes may say where).
+ */
+export async function openableGraph(graph: GraphFile | GraphPath): Promise<Uint8Array | string> {
+  if ("bytes" in graph) return graph.bytes;
+  return graph.externalDataFolder === undefined ? graph.path : readFile(graph.path);
 }
 
 /** Below this a weight is copied into the graph: a page of memory is 4096 bytes. */
@@ -22,7 +33,7 @@ const EMBED_BELOW = 4096;
  * Serialises a model without copying weights that lie in a file already: the graph points at their place in the
  * original .onnx or .safetensors file, which the engine maps into memory, so several graphs share one copy. External
  * data may live in one folder only; that with most bytes is chosen, and what lies elsewhere (or is not aligned to its
- * element size) is embedded. Links are followed first: the engine refuses data behind a symbolic link, and model caches
+ * element size: compiled kernels may count on that) is embedded. Links are followed first: the engine refuses data behind a symbolic link, and model caches
  * consist of them.
  *
  * @throws PeftError FILE_RANGE when a weight that must be embedded cannot be read; ONNX_LIMIT. A file that is gone is

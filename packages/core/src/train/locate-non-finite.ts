@@ -1,9 +1,9 @@
 import { importGraph } from "../graph/import-graph.ts";
 import { decodeModel } from "../onnx/decode.ts";
-import { readModel } from "../onnx/read.ts";
 import type { Model, Node } from "../onnx/ir.ts";
+import { readModel } from "../onnx/read.ts";
 import type { Feeds, Outputs, Runtime, RuntimeTensor } from "../runtime/runtime.ts";
-import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
+import { type GraphFile, type GraphPath, openableGraph, packGraph } from "./graph-file.ts";
 
 /** Where a graph first stops being finite. */
 export interface NonFiniteOrigin {
@@ -51,11 +51,12 @@ export async function locateNonFinite(
 }
 
 /** Weights stay in their files. Links of that folder are followed: the engine has read through them already. */
-const modelOf = async (graph: GraphFile | GraphPath): Promise<Model> => {
-  if ("path" in graph) return readModel(graph.path);
+async function modelOf(graph: GraphFile | GraphPath): Promise<Model> {
   const folder = graph.externalDataFolder;
-  return decodeModel(graph.bytes, folder === undefined ? {} : { folder, allowLinksInto: [folder] });
-};
+  const source = await openableGraph(graph);
+  if (typeof source === "string") return readModel(source);
+  return decodeModel(source, folder === undefined ? {} : { folder, allowLinksInto: [folder] });
+}
 
 async function runOnce(runtime: Runtime, model: Model, feeds: Feeds): Promise<Outputs> {
   const { bytes, ...place } = packGraph(model);

@@ -25,7 +25,9 @@ const SPECIAL: Record<string, number> = {
 
 /** JSON in which NaN and infinities are texts: JSON has no such numbers and would write null; they must stay visible. */
 export const stringifyNumbers = (value: unknown): string =>
-  JSON.stringify(value, (_, item: unknown) => (typeof item === "number" && !Number.isFinite(item) ? String(item) : item));
+  JSON.stringify(value, (_, item: unknown) =>
+    typeof item === "number" && !Number.isFinite(item) ? String(item) : item,
+  );
 
 /** Reads what `stringifyNumbers` wrote. */
 export const parseNumbers = (text: string): unknown =>

@@ -32,11 +32,17 @@ afterAll(async () => {
 });
 
 const start = (folder: string): ChildProcess =>
-  fork(script.path, [folder, "killable-run"], { serialization: "advanced", stdio: ["ignore", "inherit", "inherit", "ipc"] });
+  fork(script.path, [folder, "killable-run"], {
+    serialization: "advanced",
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
 
 /** Every file of a run's folder, as hexadecimal text. */
 async function filesOf(folder: string): Promise<Record<string, string>> {
-  const names = [...(await readdir(join(folder, "checkpoint"))).map((name) => join("checkpoint", name)), "metrics.jsonl"];
+  const names = [
+    ...(await readdir(join(folder, "checkpoint"))).map((name) => join("checkpoint", name)),
+    "metrics.jsonl",
+  ];
   const read = names.map(async (name) => [name, (await readFile(join(folder, name))).toString("hex")] as const);
   return Object.fromEntries(await Promise.all(read));
 }
@@ -145,23 +151,39 @@ describe("a folder that cannot be continued", () => {
   };
 
   test.each<[string, (run: TrainingRun<never>) => object]>([
-    ["options.optimizer.learningRate", ({ options }) => ({ options: { ...options, optimizer: { ...options.optimizer, learningRate: 1 } } })],
+    [
+      "options.optimizer.learningRate",
+      ({ options }) => ({ options: { ...options, optimizer: { ...options.optimizer, learningRate: 1 } } }),
+    ],
     ["options.seed", ({ options }) => ({ options: { ...options, seed: 7 } })],
     ["samples", () => ({ data: tinyData(31) })],
-    ["parameters.classifier.bias", () => ({ parameters: { ...tinyParameters(), "classifier.bias": { type: "float32", dims: [1, 3], data: new Float32Array(3) } } })],
+    [
+      "parameters.classifier.bias",
+      () => ({
+        parameters: {
+          ...tinyParameters(),
+          "classifier.bias": { type: "float32", dims: [1, 3], data: new Float32Array(3) },
+        },
+      }),
+    ],
     ["groups", () => ({ groups: [{ names: ["classifier.bias"], learningRate: 1, weightDecay: 0 }] })],
     ["graph", () => ({ training: tinyProgram(0.3) })],
   ])("RESUME_MISMATCH names %s", async (path, change) => {
     const folder = join(root, "mismatch");
     const run = other(folder, {});
     await train(run);
-    await expect(train({ ...run, ...change(run) })).rejects.toMatchObject({ code: "RESUME_MISMATCH", details: { differences: [path] } });
+    await expect(train({ ...run, ...change(run) })).rejects.toMatchObject({
+      code: "RESUME_MISMATCH",
+      details: { differences: [path] },
+    });
   });
 
   test("threads and isolation may change", async () => {
     const folder = join(root, "mismatch");
     await train(other(folder, {}));
-    await expect(train(other(folder, { threads: 2, isolation: "process" }))).resolves.toMatchObject({ reason: "early-stopping" });
+    await expect(train(other(folder, { threads: 2, isolation: "process" }))).resolves.toMatchObject({
+      reason: "early-stopping",
+    });
   });
 
   test("a damaged state and a log that misses steps are errors", async () => {

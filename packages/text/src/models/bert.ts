@@ -11,6 +11,7 @@ import {
 } from "@onnx-peft/core";
 import { z } from "zod";
 import {
+  countedFromZero,
   type EncodedText,
   type EncoderArchitecture,
   type EncoderInputs,
@@ -26,23 +27,25 @@ const size = z
 const share = z.number().min(0).lt(1);
 
 /** The fields of a BERT `config.json` that the graph depends on; defaults are transformers'. */
-export const bertConfig = z.object({
-  model_type: z.enum(["bert", "roberta", "xlm-roberta"]),
-  vocab_size: size.default(30522),
-  hidden_size: size.default(768),
-  num_hidden_layers: z.int().positive().max(512).default(12),
-  num_attention_heads: size.default(12),
-  intermediate_size: size.default(3072),
-  hidden_act: z.enum(["gelu", "gelu_new", "relu"]).default("gelu"),
-  hidden_dropout_prob: share.default(0.1),
-  attention_probs_dropout_prob: share.default(0.1),
-  classifier_dropout: share.nullish(),
-  max_position_embeddings: size.default(512),
-  type_vocab_size: size.default(2),
-  layer_norm_eps: z.number().positive().default(1e-12),
-  pad_token_id: z.int().min(0).nullish(),
-  position_embedding_type: z.literal("absolute").default("absolute"),
-});
+export const bertConfig = z
+  .object({
+    model_type: z.enum(["bert", "roberta", "xlm-roberta"]),
+    vocab_size: size.default(30522),
+    hidden_size: size.default(768),
+    num_hidden_layers: z.int().positive().max(512).default(12),
+    num_attention_heads: size.default(12),
+    intermediate_size: size.default(3072),
+    hidden_act: z.enum(["gelu", "gelu_new", "relu"]).default("gelu"),
+    hidden_dropout_prob: share.default(0.1),
+    attention_probs_dropout_prob: share.default(0.1),
+    classifier_dropout: share.nullish(),
+    max_position_embeddings: size.default(512),
+    type_vocab_size: size.default(2),
+    layer_norm_eps: z.number().positive().default(1e-12),
+    pad_token_id: z.int().min(0).nullish(),
+    position_embedding_type: z.literal("absolute").default("absolute"),
+  })
+  .refine((c) => c.hidden_size % c.num_attention_heads === 0, "hidden_size must be a multiple of num_attention_heads");
 export type BertConfig = z.output<typeof bertConfig>;
 
 /**
@@ -128,20 +131,17 @@ function embed(g: Builder, w: WeightReader, config: BertConfig, prefix: string, 
   const types = w.weight(`${e}token_type_embeddings.weight`, [config.type_vocab_size, h]);
   const typed = g.add(
     words,
-    inputs.tokenTypeIds ? g.gather(types, inputs.tokenTypeIds) : g.slice(types, [0], [1], [0]),
+    // As transformers does without segments: everything is in segment 0.
+    g.gather(types, inputs.tokenTypeIds ?? g.mul(inputs.inputIds, 0)),
   );
   const table = w.weight(`${e}position_embeddings.weight`, [config.max_position_embeddings, h]);
   const placed = g.add(
     typed,
-    config.model_type === "bert" ? countedFromZero(g, table, inputs) : countedFromPadding(g, table, inputs, config),
+    config.model_type === "bert"
+      ? countedFromZero(g, table, inputs.inputIds)
+      : countedFromPadding(g, table, inputs, config),
   );
   return dropoutNode(g, layerNorm(g, w, `${e}LayerNorm`, placed, h, config.layer_norm_eps), config.hidden_dropout_prob);
-}
-
-/** The first `sequence` rows of the table. */
-function countedFromZero(g: Builder, table: Value, inputs: EncoderInputs): Value {
-  const tokens = g.op("Shape", [inputs.inputIds], { start: 1, end: 2 })[0] as Value;
-  return g.op("Slice", [table, g.ints([0]), tokens, g.ints([0])])[0] as Value;
 }
 
 /** RoBERTa: positions count the tokens that are not padding, starting after the padding index; padding sits on it. */

@@ -1,4 +1,12 @@
-import { createBuilder, type Model, PeftError, toModel, type Weights, weightReader } from "@onnx-peft/core";
+import {
+  createBuilder,
+  type Model,
+  PeftError,
+  type TensorData,
+  toModel,
+  type Weights,
+  weightReader,
+} from "@onnx-peft/core";
 import { bert, bertConfig } from "./bert.ts";
 import { distilBert, distilBertConfig } from "./distilbert.ts";
 import type { EncoderArchitecture, Head } from "./encoder.ts";
@@ -43,7 +51,7 @@ export function architectureOf(config: unknown): EncoderArchitecture {
 export function buildEncoder(config: unknown, weights: Weights, head: Head = { type: "none" }): Model {
   const architecture = architectureOf(config);
   const g = createBuilder(21);
-  const w = weightReader(g, withPrefix(weights, architecture.prefix));
+  const w = weightReader(g, withFullNames(weights, architecture.prefix));
   const shape = ["batch", "sequence"];
   const inputs = {
     inputIds: g.input("input_ids", "int64", shape),
@@ -57,12 +65,15 @@ export function buildEncoder(config: unknown, weights: Weights, head: Head = { t
   return toModel(g.finish({ name: "encoder" }), g.opset);
 }
 
-/** Checkpoints of a bare encoder lack the prefix; very old ones call LayerNorm's tensors gamma and beta. */
-function withPrefix(weights: Weights, prefix: string): Weights {
-  const bare = ![...weights.keys()].some((name) => name.startsWith(prefix));
-  const rename = (name: string): string => {
+/**
+ * Tensors under the names of a model with a head: checkpoints of a bare encoder lack the prefix, and very old ones call
+ * LayerNorm's tensors gamma and beta. Names that are full already stay.
+ */
+export function withFullNames(weights: Weights, prefix: string): Map<string, TensorData> {
+  const isBare = ![...weights.keys()].some((name) => name.startsWith(prefix));
+  const fullName = (name: string): string => {
     const modern = name.replace(/LayerNorm\.gamma$/, "LayerNorm.weight").replace(/LayerNorm\.beta$/, "LayerNorm.bias");
-    return bare && /^(embeddings|encoder|pooler|transformer)\./.test(modern) ? prefix + modern : modern;
+    return isBare && /^(embeddings|encoder|pooler|transformer)\./.test(modern) ? prefix + modern : modern;
   };
-  return new Map([...weights].map(([name, tensor]) => [rename(name), tensor]));
+  return new Map([...weights].map(([name, tensor]) => [fullName(name), tensor]));
 }

@@ -1,6 +1,6 @@
 import { activate, attentionBias, dropoutNode, encoderBlock, layerNorm, linear, type Value } from "@onnx-peft/core";
 import { z } from "zod";
-import { type EncoderArchitecture, firstToken, maskedRows } from "./encoder.ts";
+import { countedFromZero, type EncoderArchitecture, firstToken, maskedRows } from "./encoder.ts";
 
 const size = z
   .int()
@@ -9,19 +9,21 @@ const size = z
 const share = z.number().min(0).lt(1);
 
 /** The fields of a DistilBERT `config.json` that the graph depends on; defaults are transformers'. */
-export const distilBertConfig = z.object({
-  model_type: z.literal("distilbert"),
-  vocab_size: size.default(30522),
-  dim: size.default(768),
-  n_layers: z.int().positive().max(512).default(6),
-  n_heads: size.default(12),
-  hidden_dim: size.default(3072),
-  activation: z.enum(["gelu", "gelu_new", "relu"]).default("gelu"),
-  dropout: share.default(0.1),
-  attention_dropout: share.default(0.1),
-  seq_classif_dropout: share.default(0.2),
-  max_position_embeddings: size.default(512),
-});
+export const distilBertConfig = z
+  .object({
+    model_type: z.literal("distilbert"),
+    vocab_size: size.default(30522),
+    dim: size.default(768),
+    n_layers: z.int().positive().max(512).default(6),
+    n_heads: size.default(12),
+    hidden_dim: size.default(3072),
+    activation: z.enum(["gelu", "gelu_new", "relu"]).default("gelu"),
+    dropout: share.default(0.1),
+    attention_dropout: share.default(0.1),
+    seq_classif_dropout: share.default(0.2),
+    max_position_embeddings: size.default(512),
+  })
+  .refine((c) => c.dim % c.n_heads === 0, "dim must be a multiple of n_heads");
 export type DistilBertConfig = z.output<typeof distilBertConfig>;
 
 const EPSILON = 1e-12;
@@ -52,8 +54,7 @@ export function distilBert(config: DistilBertConfig): EncoderArchitecture {
         config.max_position_embeddings,
         dim,
       ]);
-      const length = g.op("Shape", [inputs.inputIds], { start: 1, end: 2 })[0] as Value;
-      const placed = g.add(words, g.op("Slice", [positions, g.ints([0]), length, g.ints([0])])[0] as Value);
+      const placed = g.add(words, countedFromZero(g, positions, inputs.inputIds));
       const embedded = dropoutNode(
         g,
         layerNorm(g, w, "distilbert.embeddings.LayerNorm", placed, dim, EPSILON),

@@ -38,3 +38,10 @@ export const firstToken = (g: Builder, hidden: Value): Value => g.squeeze(g.slic
 /** Rows of the masked positions: [batch*sequence, hidden] to [n, hidden]. */
 export const maskedRows = (g: Builder, rows: Value): Value =>
   g.gather(rows, g.input("masked_positions", "int64", ["masked"]), 0);
+
+/** Rows 0 to sequence - 1 of a position table, looked up: a table that is sliced would not be seen as an embedding. */
+export function countedFromZero(g: Builder, table: Value, inputIds: Value): Value {
+  const tokens = g.squeeze(g.op("Shape", [inputIds], { start: 1, end: 2 })[0] as Value, [0]);
+  const [positions] = g.op("Range", [g.constant("int64", 0), tokens, g.constant("int64", 1)]);
+  return g.gather(table, positions as Value);
+}

@@ -6,16 +6,12 @@ import {
   at,
   buildEvaluationProgram,
   buildTrainingProgram,
-  createEngineProcess,
-  type EvaluationProgram,
   initialParameters,
   injectAdapter,
   type LoraConfig,
   lora,
   type Method,
-  type Metrics,
   type ParameterGroup,
-  PeftError,
   type RuntimeTensor,
   type TrainEvent,
   type TrainingResult,
@@ -24,9 +20,14 @@ import {
   trainableValues,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
-import { evaluateTask, feedsFor, PREDICTION, predictAll } from "./run-task.ts";
-import type { BatchPrediction, TaskGraph, TextTask } from "./task.ts";
+import { padIdOf } from "../models/text-inputs.ts";
+import { checkSamples } from "./check-samples.ts";
+import { createPredictor, type Predictor } from "./predictor.ts";
+import { evaluateTask, feedsFor, PREDICTION } from "./run-task.ts";
+import type { TextTask } from "./task.ts";
+import { taskGraph, taskOutput } from "./task-graph.ts";
 
+/** What {@link fineTune} needs to know. */
 export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
   readonly model: TextModel;
   readonly task: TextTask<Sample>;
@@ -35,12 +36,12 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
   readonly validation?: readonly Sample[];
   /** Default LoRA. */
   readonly method?: Method<C>;
-  /** The method's options and which modules it adapts. New heads are trained as a whole in any case. */
+  /** The method's options and which modules it adapts. Heads are trained as a whole in any case. */
   readonly adapter: AdapterConfigInput<C>;
   readonly options: TrainOptionsInput;
   /** Learning rate and weight decay of named parameters, from the names of all trained ones. */
   readonly groups?: (parameters: readonly string[]) => ParameterGroup[];
-  /** Id of the padding token; default 0. */
+  /** Id of the padding token; default the config's pad_token_id. */
   readonly padId?: number;
   /** Where checkpoints go; an interrupted run in it goes on. */
   readonly folder?: string;
@@ -49,21 +50,20 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
 }
 
 /** A trained adapter over its model. Close it to end the process that holds the model. */
-export interface FineTuned<Sample> {
+export interface FineTuned<Sample> extends Predictor<Sample> {
   readonly model: TextModel;
   readonly task: TextTask<Sample>;
   readonly adapter: Adapter;
   /** Values that were trained. */
   readonly trainableParameters: number;
   readonly training: TrainingResult;
-  predict(samples: readonly Sample[]): Promise<BatchPrediction[]>;
-  evaluate(samples: readonly Sample[]): Promise<Metrics>;
-  close(): Promise<void>;
 }
 
 /**
- * Fine-tunes a text encoder with an adapter, in a process of its own. The base model's weights stay where they are.
- * @throws PeftError as `injectAdapter` and `train`
+ * Fine-tunes a text encoder with an adapter, in a process of its own. The base model's weights stay where they are. The
+ * task's head (every module whose name ends in "classifier" or "score", as with peft's task types) and modules that the
+ * checkpoint lacked are trained as a whole beside the adapter.
+ * @throws PeftError NO_DATA, TASK_SAMPLE naming the samples that do not fit, and those of `injectAdapter` and `train`
  * @example
  * const tuned = await fineTune({ model, task, train: samples, adapter: { r: 8, targetModules: ["query", "value"] },
  *   options: { epochs: 3, optimizer: { type: "adamw", learningRate: 1e-3 } } });
@@ -71,29 +71,30 @@ export interface FineTuned<Sample> {
 export async function fineTune<Sample, C extends object = LoraConfig>(
   run: FineTuneOptions<Sample, C>,
 ): Promise<FineTuned<Sample>> {
-  const { model, task, padId = 0 } = run;
+  const { model, task, validation, padId = padIdOf(model.config) } = run;
+  checkSamples(task, run.train, model.config, { name: "training", judged: true });
+  if (validation) checkSamples(task, validation, model.config, { name: "validation", judged: true });
   const method = run.method ?? (lora as unknown as Method<C>);
-  const config = withHead(run.adapter, model.initialized);
-  const training = injectAdapter(model.model, { method, config, training: true });
-  const loss = task.loss(taskGraph(training));
-  const trained = trainableValues(training);
-  const program = buildTrainingProgram(training.g, loss, trained);
-  const evaluation = injectAdapter(model.model, { method, config });
+  const config = withHead(run.adapter, task, model.initialized);
+  const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
+  const training = injectAdapter(model.model, { method, config, wantedOutputs, training: true });
+  const loss = task.loss(taskGraph(training, task.head));
+  const program = buildTrainingProgram(training.g, loss, trainableValues(training));
+  const evaluation = injectAdapter(model.model, { method, config, wantedOutputs });
   const evaluationProgram = buildEvaluationProgram(
     evaluation.g,
-    { [PREDICTION]: task.prediction(taskGraph(evaluation)) },
+    { [PREDICTION]: task.prediction(taskGraph(evaluation, task.head)) },
     trainableValues(evaluation),
   );
-  const trainingNames = new Set(program.inputs.map((v) => v.name));
-  const evaluationNames = new Set(evaluationProgram.inputs.map((v) => v.name));
+  const inputNames = new Set(program.inputs.map((v) => v.name));
   const options = { metricForBest: task.mainMetric, greaterIsBetter: true, ...run.options };
-  const { validation } = run;
+  const judged = { task, padId, inputNames: new Set(evaluationProgram.inputs.map((v) => v.name)) };
   const result = await train<Sample>({
     training: program,
     ...(validation
       ? {
           evaluation: evaluationProgram,
-          evaluate: (forward) => evaluateTask(task, validation, padId, evaluationNames, forward),
+          evaluate: (forward) => evaluateTask({ ...judged, run: forward }, validation),
         }
       : {}),
     parameters: startValues(training, options.seed ?? 42),
@@ -103,7 +104,7 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
       lengthOf: (sample) => task.lengthOf(sample),
       collate(samples) {
         const inputs = task.inputs(samples, padId);
-        return feedsFor(trainingNames, { ...inputs, ...task.labels(samples, at(inputs.input_ids.dims, 1)) });
+        return feedsFor(inputNames, { ...inputs, ...task.labels(samples, at(inputs.input_ids.dims, 1)) });
       },
     },
     options,
@@ -111,22 +112,24 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
     ...(run.signal ? { signal: run.signal } : {}),
     ...(run.onEvent ? { onEvent: run.onEvent } : {}),
   });
-  const values = new Map(Object.entries(result.parameters).map(([name, { data }]) => [name, data as Float32Array]));
+  const { parameters } = result;
+  const values = new Map(Object.entries(parameters).map(([name, { data }]) => [name, data as Float32Array]));
   return {
     model,
     task,
     adapter: adapterOf(training, values),
-    trainableParameters: [...values.values()].reduce((sum, data) => sum + data.length, 0),
+    trainableParameters: program.parameters.reduce((sum, name) => sum + (values.get(name)?.length ?? 0), 0),
     training: result,
-    ...predictor(task, padId, evaluationProgram, evaluationNames, result),
+    ...createPredictor({
+      task,
+      config: model.config,
+      padId,
+      program: evaluationProgram,
+      parameters,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      ...(options.isolation === undefined ? {} : { isolation: options.isolation }),
+    }),
   };
-}
-
-/** Output and mask of an adapted encoder, as tasks want them. */
-export function taskGraph({ g, outputs }: Pick<AdaptedGraph, "g" | "outputs">): TaskGraph {
-  const output = outputs.get("logits") ?? outputs.get("last_hidden_state") ?? outputs.values().next().value;
-  if (!output) throw new PeftError("TASK_GRAPH", "The model has no output.");
-  return { g, output, attentionMask: g.value("attention_mask") };
 }
 
 /** Start values of an adapted graph's parameters, as an engine takes them. */
@@ -140,39 +143,24 @@ export function startValues(adapted: AdaptedGraph, seed: number | string): Recor
   );
 }
 
-/** New modules start from random values, so they are always trained, beside what the caller asks for. */
-function withHead<C extends object>(
+/** What peft calls the tasks. With a task type it trains the head, and refuses an adapter whose file lacks it. */
+export const peftTaskTypes = {
+  "sequence-classification": "SEQ_CLS",
+  "token-classification": "TOKEN_CLS",
+  "sentence-embedding": "FEATURE_EXTRACTION",
+} as const;
+
+/** Modules that a task type covers, as the first or a later part of a path: DistilBERT's "pre_classifier" too. */
+const coveredByTaskType = (module: string): boolean =>
+  module.split(".").some((part) => /(classifier|score)$/.test(part));
+
+/** The head and new modules are always trained, beside what the caller asks for. */
+function withHead<C extends object, Sample>(
   config: AdapterConfigInput<C>,
+  task: TextTask<Sample>,
   initialized: readonly string[],
 ): AdapterConfigInput<C> {
-  const modulesToSave = [...new Set([...(config.modulesToSave ?? []), ...initialized])];
-  return modulesToSave.length === 0 ? config : { ...config, modulesToSave };
-}
-
-/** Opens the evaluation graph at the first call. */
-function predictor<Sample>(
-  task: TextTask<Sample>,
-  padId: number,
-  evaluation: EvaluationProgram,
-  names: ReadonlySet<string>,
-  { parameters }: TrainingResult,
-): Pick<FineTuned<Sample>, "predict" | "evaluate" | "close"> {
-  let engine: ReturnType<typeof createEngineProcess> | undefined;
-  const open = (): ReturnType<typeof createEngineProcess> => {
-    engine ??= createEngineProcess({ evaluation, parameters, seed: 0 });
-    return engine;
-  };
-  return {
-    async predict(samples) {
-      const opened = await open();
-      return predictAll(task, samples, padId, names, (feeds) => opened.evaluate(feeds));
-    },
-    async evaluate(samples) {
-      const opened = await open();
-      return evaluateTask(task, samples, padId, names, (feeds) => opened.evaluate(feeds));
-    },
-    async close() {
-      await (await engine)?.close();
-    },
-  };
+  const others = initialized.filter((name) => !coveredByTaskType(name));
+  const modulesToSave = [...new Set([...(config.modulesToSave ?? []), ...others])];
+  return { ...config, taskType: peftTaskTypes[task.type], ...(modulesToSave.length === 0 ? {} : { modulesToSave }) };
 }

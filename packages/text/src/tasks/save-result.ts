@@ -16,16 +16,15 @@ import {
   writePeftFolder,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
+import { peftTaskTypes } from "./fine-tune.ts";
 import type { TextTask } from "./task.ts";
 
 /** Files that a tokenizer consists of; those that the model has are copied. */
-const tokenizerFiles = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"];
+const tokenizerFiles = [
+  ...["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+  ...["vocab.txt", "vocab.json", "merges.txt"],
+];
 
-const taskTypes = {
-  "sequence-classification": "SEQ_CLS",
-  "token-classification": "TOKEN_CLS",
-  "sentence-embedding": "FEATURE_EXTRACTION",
-} as const;
 const pipelineTags = {
   "sequence-classification": "text-classification",
   "token-classification": "token-classification",
@@ -56,11 +55,12 @@ export interface SaveOptions {
  * - `adapter/`: for Hugging Face peft (adapter_config.json, adapter_model.safetensors, README.md);
  * - `merged/`: a model folder for transformers.js (config.json, tokenizer, onnx/model.onnx with the adapter merged in);
  * - `swappable/onnx/model.onnx`: the adapter as inputs without defaults, and `swappable/adapter.onnx_adapter` with its values.
- * Each sub-folder appears as a whole or not at all.
- * @throws PeftError WRITE_FAILED, MERGE_NOT_FINITE
+ * Everything is computed before the first file is written, and each sub-folder appears as a whole or not at all; what an
+ * earlier call wrote is replaced. Weights above 2 GB lie in `model.onnx_data`.
+ * @throws PeftError WRITE_FAILED, FOLDER_NOT_REPLACEABLE, MERGE_NOT_FINITE
  * @example
  * await saveResult("out", tuned);
- * const classify = await pipeline("text-classification", "out/merged", { dtype: "fp32" });
+ * const classify = await pipeline("text-classification", "./out/merged", { dtype: "fp32" });
  */
 export async function saveResult<Sample>(
   folder: string,
@@ -68,46 +68,54 @@ export async function saveResult<Sample>(
   options: SaveOptions = {},
 ): Promise<void> {
   const { model, task, adapter } = result;
-  await mkdir(folder, { recursive: true });
   const hubId = /^[\w.-]+\/[\w.-]+$/.test(model.name) && !existsSync(model.name) ? model.name : undefined;
   const base = options.baseModelName ?? hubId;
   const files = toPeft(adapter);
   const config = {
     ...files.config,
-    task_type: taskTypes[task.type],
+    task_type: peftTaskTypes[task.type],
     ...(base === undefined ? {} : { base_model_name_or_path: base }),
   };
   const card = { pipelineTag: pipelineTags[task.type], tags: ["onnx-peft"], ...options.card };
-  await writePeftFolder(join(folder, "adapter"), { config, tensors: files.tensors, card });
+  const merged = mergeAdapter(model.model, adapter);
+  const swappable = makeSwappable(model.model, { method: methodOf(adapter.type), config: adapter.config });
+  const values = Object.entries(adapterFeeds(swappable, adapter)).map(
+    ([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)] as const,
+  );
 
+  await mkdir(folder, { recursive: true });
+  await writePeftFolder(join(folder, "adapter"), { config, tensors: files.tensors, card });
   await atomicWriteFolder(join(folder, "merged"), async (temporary) => {
     await mkdir(join(temporary, "onnx"));
-    await writeModel(mergeAdapter(model.model, adapter), join(temporary, "onnx", "model.onnx"));
-    await writeFile(join(temporary, "config.json"), `${JSON.stringify(resultConfig(model, task), null, 2)}\n`);
+    const path = join(temporary, "onnx", "model.onnx");
+    await writeModel(merged, path);
+    const fields = resultConfig(model, task, existsSync(`${path}_data`));
+    await writeFile(join(temporary, "config.json"), `${JSON.stringify(fields, null, 2)}\n`);
     for (const name of tokenizerFiles) {
       if (existsSync(join(model.folder, name))) await copyFile(join(model.folder, name), join(temporary, name));
     }
   });
-
-  const swappable = makeSwappable(model.model, { method: methodOf(adapter.type), config: adapter.config });
   await atomicWriteFolder(join(folder, "swappable"), async (temporary) => {
     await mkdir(join(temporary, "onnx"));
     await writeModel(swappable.model, join(temporary, "onnx", "model.onnx"));
-    const feeds = Object.entries(adapterFeeds(swappable, adapter));
-    const values = new Map(
-      feeds.map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)]),
-    );
-    await writeFile(join(temporary, "adapter.onnx_adapter"), encodeOnnxAdapter(values));
+    await writeFile(join(temporary, "adapter.onnx_adapter"), encodeOnnxAdapter(new Map(values)));
   });
 }
 
-/** The base's config.json with the task's labels and architecture. */
-function resultConfig<Sample>({ config }: TextModel, task: TextTask<Sample>): Record<string, unknown> {
-  const [architecture = ""] = Array.isArray(config.architectures) ? (config.architectures as string[]) : [];
+/** The base's config.json with the task's labels and architecture, and what transformers.js has to know about the file. */
+function resultConfig<Sample>(
+  { config }: TextModel,
+  task: TextTask<Sample>,
+  hasExternalData: boolean,
+): Record<string, unknown> {
+  // Which files and number formats the base's exports have says nothing about this one.
+  const { "transformers.js_config": _, ...fields } = config;
+  const [architecture = ""] = Array.isArray(config["architectures"]) ? (config["architectures"] as string[]) : [];
   const family = /^[A-Za-z]+?(?=For|Model)/.exec(architecture)?.[0];
   return {
-    ...config,
+    ...fields,
     ...(family === undefined ? {} : { architectures: [`${family}${architectureSuffix[task.type]}`] }),
     ...task.configFields,
+    ...(hasExternalData ? { "transformers.js_config": { use_external_data_format: { "model.onnx": 1 } } } : {}),
   };
 }

@@ -1,12 +1,12 @@
 import {
   type Builder,
   type Feeds,
-  meanReciprocalRank,
+  type Metrics,
   meanSquaredError,
   multipleNegatives,
   PeftError,
-  recallAtK,
   spearman,
+  targetRanks,
   triplet,
   type Value,
 } from "@onnx-peft/core";
@@ -50,7 +50,10 @@ function roles(g: Builder, embeddings: Value, count: number): Value[] {
 /**
  * Sentence embeddings as in Sentence-BERT (Reimers and Gurevych 2019, arXiv 1908.10084): mean pooling, unit length, trained
  * on pairs or triplets. Judged by retrieval (recall@1, recall@10, mean reciprocal rank of the positive among all
- * positives), or by Spearman's correlation for pairs with a similarity.
+ * positives of the data set), or by Spearman's correlation for pairs with a similarity.
+ * @example
+ * const task = sentenceEmbedding({ objective: "multiple-negatives" });
+ * // later, with transformers.js: extract(text, { pooling: "mean", normalize: true })
  */
 export function sentenceEmbedding(options: SentenceEmbeddingOptions): TextTask<EmbeddingSample> {
   const { objective, temperature = 0.05, margin = 0.5 } = options;
@@ -74,15 +77,15 @@ export function sentenceEmbedding(options: SentenceEmbeddingOptions): TextTask<E
       return multipleNegatives(g, pairs, { temperature });
     },
     prediction: meanPooled,
-    lengthOf: ({ texts }) => texts.reduce((sum, t) => sum + t.inputIds.length, 0),
+    lengthOf: ({ texts }) => texts.reduce((sum, { inputIds }) => sum + inputIds.length, 0),
+    textsOf: ({ texts }) => texts,
+    problemOf({ texts, similarity }) {
+      if (texts.length !== count) return `expected ${count} texts for "${objective}", received ${texts.length}`;
+      if (objective !== "cosine") return null;
+      const fits = similarity !== undefined && similarity >= -1 && similarity <= 1;
+      return fits ? null : `expected a similarity from -1 to 1, received ${similarity}`;
+    },
     inputs(samples, padId) {
-      for (const { texts } of samples) {
-        if (texts.length !== count)
-          throw new PeftError(
-            "TASK_SAMPLE",
-            `Expected ${count} texts in a sample of objective "${objective}", received ${texts.length}.`,
-          );
-      }
       const stacked = Array.from({ length: count }, (_, role) => samples.flatMap((s) => s.texts[role] ?? []));
       return padBatch(stacked.flat(), padId);
     },
@@ -91,32 +94,42 @@ export function sentenceEmbedding(options: SentenceEmbeddingOptions): TextTask<E
       return {
         similarity: float32(
           [samples.length],
-          Float32Array.from(samples, (s) => s.similarity ?? 1),
+          Float32Array.from(samples, (s) => s.similarity ?? Number.NaN),
         ),
       };
     },
     metrics(samples, predictions) {
-      const vectors = embeddingsByRole(predictions, samples.length, count);
-      const role = (i: number, k: number): Float32Array => vectors[k]?.[i] ?? new Float32Array();
-      const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, v, i) => sum + v * (b[i] as number), 0);
-      const n = samples.length;
-      if (objective === "cosine") {
-        return {
-          spearman: spearman(
-            samples.map((_, i) => dot(role(i, 0), role(i, 1))),
-            samples.map((s) => s.similarity ?? 1),
-          ),
-        };
-      }
-      const scores = Float32Array.from({ length: n * n }, (_, k) => dot(role(Math.floor(k / n), 0), role(k % n, 1)));
-      const retrieval = { scores, targets: Int32Array.from({ length: n }, (_, i) => i) };
+      const [anchors = [], positives = []] = embeddingsByRole(predictions, samples.length, count);
+      if (objective !== "cosine") return retrievalMetrics(anchors, positives);
       return {
-        recallAt1: recallAtK(retrieval, 1),
-        recallAt10: recallAtK(retrieval, Math.min(10, n)),
-        meanReciprocalRank: meanReciprocalRank(retrieval),
+        spearman: spearman(
+          anchors.map((anchor, i) => dot(anchor, positives[i] ?? anchor)),
+          samples.map((s) => s.similarity ?? Number.NaN),
+        ),
       };
     },
   };
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += (a[i] as number) * (b[i] as number);
+  return sum;
+}
+
+/** Ranks of each anchor's positive among all positives, one row of scores in memory at a time. Costs n² * hidden. */
+function retrievalMetrics(anchors: readonly Float32Array[], positives: readonly Float32Array[]): Metrics {
+  const n = anchors.length;
+  const scores = new Float32Array(n);
+  let [first, firstTen, reciprocal] = [0, 0, 0];
+  anchors.forEach((anchor, i) => {
+    for (let k = 0; k < n; k++) scores[k] = dot(anchor, positives[k] as Float32Array);
+    const rank = targetRanks({ scores, targets: [i] })[0] ?? n;
+    if (rank <= 1) first++;
+    if (rank <= 10) firstTen++;
+    reciprocal += 1 / rank;
+  });
+  return { recallAt1: first / n, recallAt10: firstTen / n, meanReciprocalRank: reciprocal / n };
 }
 
 /** Embeddings by role and sample, from batches that hold one role after another. */

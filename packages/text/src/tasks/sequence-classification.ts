@@ -14,6 +14,7 @@ import {
   spearman,
 } from "@onnx-peft/core";
 import { type EncodedText, float32, int64, padBatch } from "./pad-batch.ts";
+import { argMax, predictionRows } from "./run-task.ts";
 import type { BatchPrediction, TextTask } from "./task.ts";
 
 /** A text with its target: a class index, a 0/1 list over all classes, or a number. */
@@ -24,9 +25,11 @@ export interface ClassificationSample extends EncodedText {
 export interface SequenceClassificationOptions {
   /** Class names, in the order of their indices; one name for regression. */
   readonly labels: readonly string[];
-  /** "single": one class a text. "multi": any number. "regression": a real number. Default "single". */
+  /** "single": one class a text. "multi": any number of them. "regression": a real number. Default "single". */
   readonly problem?: "single" | "multi" | "regression";
+  /** Share of the target that is spread over all classes, from 0 to 1; for "single". */
   readonly labelSmoothing?: number;
+  /** One weight per class, for classes of unequal size; for "single". */
   readonly classWeights?: readonly number[];
 }
 
@@ -38,13 +41,22 @@ const problemTypes = {
 
 /**
  * Sequence classification, as transformers' `*ForSequenceClassification`: cross-entropy (single), binary cross-entropy
- * (multi) or mean squared error (regression) over the logits of a text.
- * @throws PeftError TASK_OPTION for fewer than two classes.
+ * (multi) or mean squared error (regression) over the logits of a text. Judged by accuracy, F1 and Matthews' correlation, by
+ * F1 over all decisions at probability 0.5, or by Spearman's and Pearson's correlation. (transformers.js has no regression
+ * pipeline: it shows the softmax of one logit, 1. Read `logits` of the saved model instead.)
+ * @throws PeftError TASK_OPTION for fewer than two classes, equal names, or options that do not belong to the problem.
+ * @example
+ * const task = sequenceClassification({ labels: ["ham", "spam"], classWeights: [1, 3] });
  */
 export function sequenceClassification(options: SequenceClassificationOptions): TextTask<ClassificationSample> {
   const { labels, problem = "single" } = options;
-  if (problem !== "regression" && labels.length < 2) {
-    throw new PeftError("TASK_OPTION", `Expected at least two labels, received ${labels.length}.`);
+  if (problem === "regression" ? labels.length !== 1 : labels.length < 2) {
+    const expected = problem === "regression" ? "one label, the name of the number" : "at least two labels";
+    throw new PeftError("TASK_OPTION", `Expected ${expected}, received ${labels.length}.`);
+  }
+  if (new Set(labels).size !== labels.length) throw new PeftError("TASK_OPTION", "Expected labels that differ.");
+  if (problem !== "single" && (options.labelSmoothing !== undefined || options.classWeights !== undefined)) {
+    throw new PeftError("TASK_OPTION", `labelSmoothing and classWeights belong to "single", received "${problem}".`);
   }
   const classes = problem === "regression" ? 1 : labels.length;
   return {
@@ -74,6 +86,8 @@ export function sequenceClassification(options: SequenceClassificationOptions): 
     },
     prediction: ({ output }) => output,
     lengthOf: ({ inputIds }) => inputIds.length,
+    textsOf: (sample) => [sample],
+    problemOf: ({ label }) => labelProblem(problem, classes, label),
     inputs: padBatch,
     labels(samples): Feeds {
       if (problem === "single")
@@ -89,13 +103,30 @@ export function sequenceClassification(options: SequenceClassificationOptions): 
   };
 }
 
+/** Labels index the logits, so a wrong one (-1 for a class that was not found) would be read as another class. */
+function labelProblem(
+  problem: "single" | "multi" | "regression",
+  classes: number,
+  label: number | readonly number[],
+): string | null {
+  const shown = JSON.stringify(label);
+  if (problem === "regression")
+    return typeof label === "number" && Number.isFinite(label) ? null : `expected a number as label, received ${shown}`;
+  if (problem === "multi") {
+    const fits = typeof label !== "number" && label.length === classes && label.every((v) => v === 0 || v === 1);
+    return fits ? null : `expected a label of ${classes} zeros and ones, received ${shown}`;
+  }
+  const fits = typeof label === "number" && Number.isInteger(label) && label >= 0 && label < classes;
+  return fits ? null : `expected a whole label from 0 to ${classes - 1}, received ${shown}`;
+}
+
 function score(
   problem: "single" | "multi" | "regression",
   classes: number,
   samples: readonly ClassificationSample[],
   predictions: readonly BatchPrediction[],
 ): Metrics {
-  const rows = rowsOf(predictions, samples.length);
+  const rows = predictionRows(predictions, samples.length);
   if (problem === "regression") {
     const [found, wanted] = [rows.map((r) => r[0] ?? Number.NaN), samples.map((s) => Number(s.label))];
     const squared = found.reduce((sum, v, i) => sum + (v - (wanted[i] ?? 0)) ** 2, 0);
@@ -122,23 +153,4 @@ function score(
     microF1: scores.micro.f1,
     matthews: matthews(found, wanted),
   };
-}
-
-/** Rows of all batches, in the order of the samples. */
-export function rowsOf(predictions: readonly BatchPrediction[], count: number): Float32Array[] {
-  const rows: Float32Array[] = new Array(count);
-  for (const { indices, output } of predictions) {
-    const width = output.data.length / indices.length;
-    indices.forEach((index, row) => {
-      rows[index] = output.data.slice(row * width, (row + 1) * width);
-    });
-  }
-  return rows;
-}
-
-/** Index of the largest value; the first of equal ones. */
-export function argMax(values: ArrayLike<number>): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if ((values[i] as number) > (values[best] as number)) best = i;
-  return best;
 }

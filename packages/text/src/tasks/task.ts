@@ -1,5 +1,6 @@
 import type { Builder, Feeds, LossParts, Metrics, RuntimeTensor, Value } from "@onnx-peft/core";
 import type { Head } from "../models/encoder.ts";
+import type { EncodedText } from "./pad-batch.ts";
 
 /** What the forward graph of an encoder offers a task. */
 export interface TaskGraph {
@@ -20,11 +21,15 @@ export interface TextTask<Sample> {
   prediction(graph: TaskGraph): Value;
   /** Tokens of a sample, over all of its texts. */
   lengthOf(sample: Sample): number;
+  /** The texts of a sample, each of which becomes one row of the encoder's batch. */
+  textsOf(sample: Sample): readonly EncodedText[];
+  /** Why a sample cannot be trained on or judged, or null. Labels are checked here: an engine would read other memory. */
+  problemOf(sample: Sample): string | null;
   /** Feeds of the encoder. */
   inputs(samples: readonly Sample[], padId: number): Feeds & { readonly input_ids: RuntimeTensor };
   /** Feeds of the loss, for samples padded to `tokens`. */
   labels(samples: readonly Sample[], tokens: number): Feeds;
-  /** Metrics over a whole data set, from the predictions of its batches in order. */
+  /** Metrics over a whole data set, from the predictions of all of its batches, in any order. */
   metrics(samples: readonly Sample[], predictions: readonly BatchPrediction[]): Metrics;
   /** Metric that picks the best checkpoint; larger is better. */
   readonly mainMetric: string;

@@ -54,7 +54,11 @@ function forward({ dropout, training }: ForwardOptions) {
   const g = createBuilder();
   g.setTraining(training);
   const shape = ["batch", "tokens"] as const;
-  const [ids, labels, mask] = [g.input("ids", "int64", shape), g.input("labels", "int64", shape), g.input("mask", "float32", shape)];
+  const [ids, labels, mask] = [
+    g.input("ids", "int64", shape),
+    g.input("labels", "int64", shape),
+    g.input("mask", "float32", shape),
+  ];
   const values = createRandom(streamSeed(3, "embedding")).fillNormal(new Float32Array(VOCABULARY * WIDTH), 0, 1);
   const table = g.initializer("embedding", tensorFrom("float32", [VOCABULARY, WIDTH], values));
   const trained: Value[] = Object.entries(tinyParameters()).map(([name, { dims }]) => g.input(name, "float32", dims));
@@ -113,7 +117,9 @@ export async function tinyLoss(evaluate: (feeds: Feeds) => Promise<Outputs>): Pr
 }
 
 /** A run over 32 samples in batches of 8, four steps an epoch. */
-export function tinyRun(changes: Partial<TrainingRun<TinySample>> & { dropout?: number } = {}): TrainingRun<TinySample> {
+export function tinyRun(
+  changes: Partial<TrainingRun<TinySample>> & { dropout?: number } = {},
+): TrainingRun<TinySample> {
   const { dropout = 0, options, ...rest } = changes;
   return {
     training: tinyProgram(dropout),

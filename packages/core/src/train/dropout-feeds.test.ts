@@ -1,0 +1,177 @@
+import { describe, expect, test } from "vitest";
+import { createBuilder } from "../graph/builder.ts";
+import { DROPOUT_OFFSETS, dropoutPoolName } from "../graph/dropout.ts";
+import type { Dim, Value } from "../onnx/ir.ts";
+import type { Feeds } from "../runtime/runtime.ts";
+import { checkGradient } from "../testing/check-gradient.ts";
+import { runBuilder } from "../testing/run-graph.ts";
+import { createDropoutFeeds, symbolSizes } from "./dropout-feeds.ts";
+import { buildTrainingProgram, type DropoutSite } from "./program.ts";
+
+const inputs: Value[] = [{ name: "x", type: "float32", shape: ["batch", "tokens", 8] }];
+const site = (probability: number, size: Dim = "8*batch*tokens"): DropoutSite => ({ probability, size });
+const run = (batch: number, tokens: number): Feeds => ({
+  x: { type: "float32", dims: [batch, tokens, 8], data: new Float32Array(batch * tokens * 8) },
+});
+const poolsOf = (sites: readonly DropoutSite[]) => sites.map((s) => dropoutPoolName(s.probability));
+const create = (sites: readonly DropoutSite[], seed: number | string = 42) =>
+  createDropoutFeeds({ sites, inputs, inputNames: ["x", DROPOUT_OFFSETS, ...poolsOf(sites)], seed });
+
+/** The masks that a graph cuts out of these feeds. */
+const masksOf = (feeds: Feeds, sites: readonly DropoutSite[], runFeeds: Feeds): number[][] => {
+  const [batch = 0, tokens = 0] = runFeeds["x"]!.dims;
+  return sites.map(({ probability }, i) => {
+    const start = Number(feeds[DROPOUT_OFFSETS]!.data[i]);
+    const pool = feeds[dropoutPoolName(probability)]!.data as Float32Array;
+    const mask = Array.from(pool.subarray(start, start + batch * tokens * 8));
+    expect(mask).toHaveLength(batch * tokens * 8);
+    return mask;
+  });
+};
+
+const share = (mask: readonly number[]): number => mask.filter((v) => v === 0).length / mask.length;
+
+describe("dropout feeds", () => {
+  test.each([0.1, 0.5, 0.9, 0.999, 1e-3])("p = %d: share of zeros, scale and expectation", (p) => {
+    const sites = [site(p)];
+    const big = run(64, 500);
+    const [mask] = masksOf(create(sites)([big], 0)[0]!, sites, big);
+    const n = mask!.length;
+    expect(n).toBe(256_000);
+    // Five standard deviations of a binomial share.
+    expect(Math.abs(share(mask!) - p)).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / n) + 2 ** -17);
+    const kept = new Set(mask!.filter((v) => v !== 0));
+    expect(kept.size).toBe(1);
+    expect(Math.abs([...kept][0]! * (1 - p) - 1)).toBeLessThan((1.01 * 2 ** -17) / (1 - p));
+    const mean = mask!.reduce((sum, v) => sum + v, 0) / n;
+    expect(Math.abs(mean - 1)).toBeLessThan(5 * Math.sqrt(p / (1 - p) / n));
+  });
+
+  test("masks differ over sites, micro-batches, steps and seeds, and come back for the same ones", () => {
+    const sites = [site(0.5), site(0.5), site(0.25)];
+    const runs = [run(2, 4), run(2, 4)];
+    const all: string[] = [];
+    for (const seed of [1, "1"]) {
+      for (const step of [0, 1]) {
+        const feeds = create(sites, seed)(runs, step);
+        for (const [k, feed] of feeds.entries()) all.push(...masksOf(feed, sites, runs[k]!).map(String));
+      }
+    }
+    expect(all).toHaveLength(24);
+    expect(new Set(all).size).toBe(24);
+    // The pool is drawn anew for every step, not only cut elsewhere.
+    const poolAt = (step: number) => String(create(sites)(runs, step)[0]![dropoutPoolName(0.5)]!.data);
+    expect(poolAt(0)).not.toBe(poolAt(1));
+    // A fresh object that never saw step 0: what a resumed run does.
+    const again = create(sites, "1")(runs, 1);
+    expect(again.flatMap((feed, k) => masksOf(feed, sites, runs[k]!).map(String))).toEqual(all.slice(18));
+  });
+
+  test("neighbours in a mask and masks of two sites are independent", () => {
+    const sites = [site(0.5), site(0.5)];
+    const big = run(32, 100);
+    const [a, b] = masksOf(create(sites)([big], 3)[0]!, sites, big) as [number[], number[]];
+    const agreement = (x: readonly number[], y: readonly number[]): number =>
+      x.filter((v, i) => y[i] !== undefined && (v === 0) === (y[i] === 0)).length / Math.min(x.length, y.length);
+    for (const pair of [
+      [a, b],
+      [a, a.slice(1)],
+      [a, a.slice(2)],
+      [b, b.slice(1)],
+    ] as const) {
+      expect(Math.abs(agreement(pair[0], pair[1]) - 0.5)).toBeLessThan(5 * Math.sqrt(0.25 / a.length));
+    }
+  });
+
+  test("arrays are used again, and hold what fresh ones would", () => {
+    const sites = [site(0.3)];
+    const feedsOf = create(sites);
+    const name = dropoutPoolName(0.3);
+    const first = feedsOf([run(64, 64)], 0)[0]![name]!.data as Float32Array;
+    const second = feedsOf([run(8, 300)], 1)[0]![name]!.data as Float32Array;
+    expect(second.buffer).toBe(first.buffer);
+    expect(second).toEqual(create(sites)([run(8, 300)], 1)[0]![name]!.data);
+  });
+
+  test("no sites, no feeds; a pool that the graph lost is not fed", () => {
+    expect(createDropoutFeeds({ sites: [], inputs, inputNames: ["x"], seed: 1 })([run(1, 1)], 0)).toEqual([{}]);
+    const sites = [site(0.1, "unknown"), site(0.5)];
+    const inputNames = ["x", DROPOUT_OFFSETS, dropoutPoolName(0.5)];
+    const [feeds] = createDropoutFeeds({ sites, inputs, inputNames, seed: 1 })([run(1, 1)], 0);
+    expect(Object.keys(feeds!).sort()).toEqual([DROPOUT_OFFSETS, dropoutPoolName(0.5)].sort());
+  });
+
+  test("a size that follows from no input is an error", () => {
+    expect(() => create([site(0.1, "unknown")])([run(1, 1)], 0)).toThrow(
+      expect.objectContaining({ code: "DROPOUT_SIZE" }),
+    );
+    expect([...symbolSizes(inputs, run(2, 3))]).toEqual([
+      ["batch", 2],
+      ["tokens", 3],
+    ]);
+  });
+});
+
+describe("g.dropout", () => {
+  test("off outside training and at probability 0; refuses what is none", () => {
+    const g = createBuilder();
+    const x = g.input("x", "float32", [3]);
+    expect(g.dropout(x, 0.5)).toBe(x);
+    g.setTraining(true);
+    expect(g.dropout(x, 0)).toBe(x);
+    for (const p of [1, -0.1, Number.NaN]) {
+      expect(() => g.dropout(x, p)).toThrow(expect.objectContaining({ code: "DROPOUT_PROBABILITY" }));
+    }
+  });
+
+  test("each site multiplies by its part of the pool", async () => {
+    const g = createBuilder();
+    g.setTraining(true);
+    const x = g.input("x", "float32", ["n", 2]);
+    g.output(g.dropout(x, 0.5), "first");
+    g.output(g.dropout(g.mul(x, 10), 0.5), "second");
+    const outputs = await runBuilder(g, {
+      x: { type: "float32", dims: [2, 2], data: Float32Array.of(1, 2, 3, 4) },
+      [dropoutPoolName(0.5)]: { type: "float32", dims: [8], data: Float32Array.of(0, 2, 2, 0, 0, 2, 0, 2) },
+      [DROPOUT_OFFSETS]: { type: "int64", dims: [2], data: BigInt64Array.of(1n, 4n) },
+    });
+    expect([...outputs["first"]!.data]).toEqual([2, 4, 0, 0]);
+    expect([...outputs["second"]!.data]).toEqual([0, 40, 0, 80]);
+  });
+
+  test("the gradient, against finite differences with fixed masks", async () => {
+    // checkGradient feeds x0, x1, ...: the pool and the offsets are constants of the graph here.
+    await checkGradient(
+      (g, [x, w, pool, offsets]) => {
+        g.setTraining(true);
+        // The names the plan looks up, bound to given values.
+        g.op("Identity", [offsets!], {}, { outputs: [DROPOUT_OFFSETS] });
+        g.op("Identity", [pool!], {}, { outputs: [dropoutPoolName(0.25)] });
+        return g.dropout(g.tanh(g.matMul(g.dropout(x!, 0.25), w!)), 0.25);
+      },
+      [
+        { dims: [3, 4] },
+        { dims: [4, 2] },
+        {
+          dims: [16],
+          data: [0, 4 / 3, 4 / 3, 0, 4 / 3, 4 / 3, 4 / 3, 0, 4 / 3, 4 / 3, 4 / 3, 4 / 3, 0, 4 / 3, 0, 4 / 3],
+          frozen: true,
+        },
+        { dims: [2], type: "int64", data: [2, 9] },
+      ],
+    );
+  });
+
+  test("a site whose result nobody uses changes nothing", () => {
+    const g = createBuilder();
+    g.setTraining(true);
+    const [x, a] = [g.input("x", "float32", ["n"]), g.input("a", "float32", [1])];
+    g.dropout(x, 0.9);
+    const loss = g.reduceSum(g.mul(g.dropout(x, 0.5), a), [0], false);
+    const program = buildTrainingProgram(g, { sum: loss, weight: g.constant("float32", 1) }, [a]);
+    const inputNames = ["x", DROPOUT_OFFSETS, dropoutPoolName(0.5)];
+    const feedsOf = createDropoutFeeds({ sites: program.dropout, inputs: program.inputs, inputNames, seed: 1 });
+    const [feeds] = feedsOf([{ x: { type: "float32", dims: [5], data: new Float32Array(5) } }], 0);
+    expect(Object.keys(feeds!)).not.toContain(dropoutPoolName(0.9));
+  });
+});
