@@ -44,13 +44,12 @@ export interface CompareOptions {
   readonly onPhase?: (name: string) => void;
 }
 
-/** The settings of the LoRA row; chosen on the validation split. */
+/** The settings of the LoRA row; chosen on the validation split of seed 1. */
 export const loraSettings = {
-  r: 16,
-  alpha: 32,
-  dropout: 0.1,
-  targetModules: "all-linear",
-  learningRate: 1.5e-3,
+  adapter: { r: 16, alpha: 32, dropout: 0.2, targetModules: "all-linear" },
+  learningRate: 2e-3,
+  batchSize: 16,
+  labelSmoothing: 0.1,
 } as const;
 
 /** Trains and tests the four systems on one split of the data. The test rows are looked at once, at the end of each. */
@@ -110,8 +109,8 @@ export async function compare(data: GlossClassification, options: CompareOptions
     fileKb: floatsKb(probe.result.trainableParameters),
   });
 
-  const task = sequenceClassification({ labels: data.labels });
-  const { learningRate, ...adapter } = loraSettings;
+  const { adapter, learningRate, batchSize, labelSmoothing } = loraSettings;
+  const task = sequenceClassification({ labels: data.labels, labelSmoothing });
   const lora = await timed("LoRA", async () => {
     const model = await loadTextModel(source, task.head, options.seed);
     return fineTune({
@@ -122,7 +121,9 @@ export async function compare(data: GlossClassification, options: CompareOptions
       validation: splits.validation,
       options: {
         epochs: options.epochs,
-        batchSize: 32,
+        batchSize,
+        // Definitions are short: small runs of equal lengths pad least.
+        microBatchTokens: 256,
         seed: options.seed,
         maxGradNorm: 1,
         optimizer: { type: "adamw", learningRate, weightDecay: 0.01 },
