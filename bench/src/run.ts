@@ -104,17 +104,32 @@ const ratio = (value: number, of: number | undefined): string => (of === undefin
 const rows = Object.values(results).flatMap(({ title, sides: measured }) => {
   const base = measured[reference];
   return Object.entries(measured).map(([side, f]) => [
-    title, side, f.medianMs.toFixed(0), String(Math.round(f.tokensPerSecond)), f.peakMb.toFixed(0), ratio(f.medianMs, base?.medianMs), ratio(f.peakMb, base?.peakMb),
+    title,
+    side,
+    f.medianMs.toFixed(0),
+    String(Math.round(f.tokensPerSecond)),
+    f.peakMb.toFixed(0),
+    ratio(f.medianMs, base?.medianMs),
+    ratio(f.peakMb, base?.peakMb),
   ]);
 });
 const cpuInfo = existsSync("/proc/cpuinfo") ? await readFile("/proc/cpuinfo", "utf8") : "";
 const flags = /^flags.*$/m.exec(cpuInfo)?.[0] ?? "";
-const features = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"].filter((f) => flags.includes(f));
+const features = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"].filter((f) =>
+  flags.includes(f),
+);
 const machine = `${cpus()[0]?.model ?? "unknown processor"} with ${features.join(", ")}, 2 threads`;
 const note =
   "LoRA r 8 on query and value, complete model with embeddings, dropout 0.1, loss and optimiser; medians of ten steps, middle of the rounds. " +
   "Peak resident memory of the training process, PyTorch's without the CUDA libraries of its default wheel. Ratios are against PyTorch + peft in float32 in the same run.";
 await mkdir(local("bench/results"), { recursive: true });
-const record = { title: "One LoRA training step beside PyTorch + peft", command: "npm run bench", machine, table: { columns, rows }, note, figures: results };
+const record = {
+  title: "One LoRA training step beside PyTorch + peft",
+  command: "npm run bench",
+  machine,
+  table: { columns, rows },
+  note,
+  figures: results,
+};
 await writeFile(local("bench/results/step.json"), `${JSON.stringify(record, null, 2)}\n`);
 for (const row of [columns, ...rows]) console.log(row.join(" | "));

@@ -63,6 +63,8 @@ export interface Synset {
   readonly lexicographerFile: string;
   readonly definition: string;
   readonly examples: readonly string[];
+  /** Ids of the broader synsets ("a kind of"), those that it is an instance of left out. */
+  readonly hypernyms: readonly string[];
 }
 
 /**
@@ -82,6 +84,12 @@ function parseSynset(line: string): Synset {
   const lemmas = Array.from({ length: Number.parseInt(count, 16) }, (_, i) =>
     (fields[4 + 2 * i] ?? "").replace(/\((a|p|ip)\)$/, "").replaceAll("_", " "),
   );
+  // After the words: the number of pointers, then symbol, offset, part of speech and words of each.
+  const afterWords = 4 + 2 * lemmas.length;
+  const hypernyms = Array.from({ length: Number(fields[afterWords]) }, (_, i) => {
+    const [symbol, target, pos] = fields.slice(afterWords + 1 + 4 * i);
+    return symbol === "@" ? [`${target}-${pos}`] : [];
+  }).flat();
   const gloss = line.slice(bar + 3).trim();
   const firstQuote = gloss.search(/[;:]?\s*"/);
   const definition = (firstQuote < 0 ? gloss : gloss.slice(0, firstQuote)).replace(/[;:,\s]+$/, "");
@@ -92,5 +100,6 @@ function parseSynset(line: string): Synset {
     lexicographerFile: lexicographerFiles[Number(file)] ?? "",
     definition: definition === "" ? gloss : definition,
     examples,
+    hypernyms,
   };
 }

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { glossClassification, labelledDefinitions } from "./gloss-classification.ts";
 import { definitionKey, isHeldOut } from "./held-out.ts";
+import { hypernymPairs } from "./hypernym-pairs.ts";
 import { pretrainingTexts } from "./pretraining-texts.ts";
 import { lexicographerFiles, partsOfSpeech, readSynsets } from "./synsets.ts";
 
@@ -26,7 +27,11 @@ test("fields of a synset, with definition and examples apart", () => {
     lexicographerFile: "noun.Tops",
     definition: "that which is perceived or known or inferred to have its own distinct existence (living or nonliving)",
     examples: [],
+    hypernyms: [],
   });
+  const nouns = new Map(readSynsets("noun").map((s) => [s.id, s]));
+  const eaglet = [...nouns.values()].find((s) => s.lemmas.includes("eaglet"));
+  expect(eaglet?.hypernyms.map((id) => nouns.get(id)?.lemmas[0])).toEqual(["eagle", "young bird"]);
   const able = readSynsets("adj")[0];
   expect(able).toMatchObject({ lemmas: ["able"], lexicographerFile: "adj.all" });
   expect(able?.definition).toMatch(/^\(usually followed by `to'\) having the necessary means/);
@@ -78,4 +83,15 @@ test("pre-training texts hold no definition that is held out", () => {
   }
   const held = partsOfSpeech.flatMap(readSynsets).filter((s) => isHeldOut(s.definition)).length;
   expect(held / 117791).toBeCloseTo(0.2, 2);
+});
+
+test("hypernym pairs: evaluation definitions are held out on both sides, and each broader one is there once", () => {
+  const { train, validation, test: held } = hypernymPairs({ seed: 1 });
+  expect([train.length, validation.length, held.length]).toEqual([6000, 300, 1000]);
+  const sides = (rows: typeof train): string[] => rows.flatMap(({ text, textPair }) => [text, textPair ?? ""]);
+  expect(sides(train).some(isHeldOut)).toBe(false);
+  expect(sides([...validation, ...held]).every(isHeldOut)).toBe(true);
+  expect(new Set([...validation, ...held].map((row) => row.textPair)).size).toBe(1300);
+  expect(new Set(held.map((row) => row.text)).size).toBe(1000);
+  expect(hypernymPairs({ seed: 1 }).train.slice(0, 20)).toEqual(train.slice(0, 20));
 });

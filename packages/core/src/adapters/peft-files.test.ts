@@ -5,6 +5,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readPeftFolder } from "../formats/peft/read-folder.ts";
 import { writePeftFolder } from "../formats/peft/write-folder.ts";
+import { full } from "../methods/full.ts";
+import { lnTuning } from "../methods/ln-tuning.ts";
 import { lora } from "../methods/lora.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
@@ -34,6 +36,23 @@ const adapted = injectAdapter(model, {
   },
 });
 const adapter = adapterOf(adapted, initialParameters(adapted, 1));
+
+test("modules that a method chose by itself are named in the file, because peft has no such default", () => {
+  const chosen = injectAdapter(model, { method: lnTuning, config: { modulesToSave: ["classifier"] } });
+  const { config, tensors } = toPeft(adapterOf(chosen, initialParameters(chosen, 1)));
+  expect([...tensors.keys()]).toContain("classifier.weight");
+  const norms = chosen.plans.filter((plan) => plan.method.type === "LN_TUNING").map((plan) => plan.site.name);
+  expect(norms.length).toBeGreaterThan(0);
+  expect(config["target_modules"]).toEqual(norms);
+  expect(config["modules_to_save"]).toEqual(["classifier"]);
+  const again = injectAdapter(model, { method: lnTuning, config: fromPeft({ config, tensors }).config });
+  expect(again.parameters.map((p) => p.name)).toEqual(chosen.parameters.map((p) => p.name));
+});
+
+test("modules trained as a whole are not taken for targets", () => {
+  const probe = injectAdapter(model, { method: full, config: { modulesToSave: ["classifier"] } });
+  expect(toPeft(adapterOf(probe, initialParameters(probe, 1))).config).not.toHaveProperty("target_modules");
+});
 
 test("a folder written and read back is the same adapter", async () => {
   const path = join(folder, "adapter");

@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import { PeftError } from "../errors.ts";
-import { camelFromSnake, snakeFromCamel } from "../formats/peft/config-case.ts";
+import { snakeFromCamel } from "../formats/peft/config-case.ts";
+import { full } from "../methods/full.ts";
 import type { AdapterTensor, Method } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { TensorData } from "../onnx/ir.ts";
@@ -30,6 +31,21 @@ function fileNames(method: Method): Map<string, string> {
 }
 
 /**
+ * The modules that a method chose by itself, from the names of its tensors. `peft` has defaults for some model types only
+ * (none for LN tuning of BERT) and refuses a config without `target_modules` for all others.
+ */
+function modulesOf(method: Method, tensors: Iterable<string>): string[] {
+  const names = new Set(tensors);
+  const endings = Object.values(method.keys).map((key) => `.${key}`);
+  const modules = [...names].flatMap((name) => {
+    const ending = endings.find((end) => name.endsWith(end));
+    return ending === undefined ? [] : [name.slice(0, -ending.length)];
+  });
+  // A module with a weight of its own in the file is one of modulesToSave.
+  return [...new Set(modules)].filter((module) => !names.has(`${module}.${full.keys["weight"]}`));
+}
+
+/**
  * The config fields and tensors of an adapter folder that `peft` loads (methods that `peft` has), for `writePeftFolder`.
  * @param options.fanInFanOut the adapted modules store their weights [in, out] (GPT-2's Conv1D)
  * @example
@@ -41,6 +57,10 @@ export function toPeft(adapter: Adapter, options: { readonly fanInFanOut?: boole
   const config: Record<string, unknown> = { ...adapter.otherFields, peft_type: method.type, inference_mode: true };
   for (const [name, value] of Object.entries(adapter.config)) {
     if (value !== undefined) config[names.get(name) ?? name] = value;
+  }
+  if (adapter.config.targetModules === undefined) {
+    const modules = modulesOf(method, adapter.tensors.keys());
+    if (modules.length > 0) config[names.get("targetModules") ?? "target_modules"] = modules;
   }
   if (options.fanInFanOut) config["fan_in_fan_out"] = true;
   const tensors = new Map(

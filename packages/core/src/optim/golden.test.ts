@@ -51,7 +51,11 @@ describe("trajectories of torch.optim", () => {
       optimizer.step(new Map([["p", Float32Array.from(gradient)]]));
       values[step]!.forEach((expected, i) => {
         const difference = Math.abs(p[i]! - expected);
-        expect({ step, i, close: difference <= 2e-6 * Math.max(1, Math.abs(expected)) }).toEqual({ step, i, close: true });
+        expect({ step, i, close: difference <= 2e-6 * Math.max(1, Math.abs(expected)) }).toEqual({
+          step,
+          i,
+          close: true,
+        });
         farthest = Math.max(farthest, Math.abs(expected - optimizers.start[i]!));
       });
     });

@@ -1,9 +1,11 @@
 import {
+  type Builder,
   createBuilder,
   type Model,
   PeftError,
   type TensorData,
   toModel,
+  type WeightReader,
   type Weights,
   weightReader,
 } from "@onnx-peft/core";
@@ -45,13 +47,13 @@ export function architectureOf(config: unknown): EncoderArchitecture {
 /**
  * A text encoder as an ONNX model, from config and checkpoint tensors; nothing is copied. Inputs `input_ids`,
  * `attention_mask` [batch, sequence] (and `token_type_ids` for BERT), output `last_hidden_state` or `logits`.
- * Initialisers keep their checkpoint names.
+ * Initialisers have the names of transformers' class for the head: those of the bare model when there is none.
  * @throws PeftError MODEL_TYPE, CONFIG_INVALID, CHECKPOINT_MISMATCH
  */
 export function buildEncoder(config: unknown, weights: Weights, head: Head = { type: "none" }): Model {
   const architecture = architectureOf(config);
   const g = createBuilder(21);
-  const w = weightReader(g, withFullNames(weights, architecture.prefix));
+  const w = encoderWeights(g, weights, architecture.prefix, head);
   const shape = ["batch", "sequence"];
   const inputs = {
     inputIds: g.input("input_ids", "int64", shape),
@@ -63,6 +65,18 @@ export function buildEncoder(config: unknown, weights: Weights, head: Head = { t
   else g.output(architecture.head(g, w, encoded, head), "logits");
   w.check();
   return toModel(g.finish({ name: "encoder" }), g.opset);
+}
+
+/**
+ * Reads weights by their names in a model with a head. Without a head they enter the graph as transformers' bare model
+ * calls them ("encoder.layer.0", not "bert.encoder.layer.0"): so are modules named in adapters that peft loads into it.
+ */
+function encoderWeights(g: Builder, weights: Weights, prefix: string, head: Head): WeightReader {
+  const full = withFullNames(weights, prefix);
+  if (head.type !== "none") return weightReader(g, full);
+  const bare = (name: string): string => (name.startsWith(prefix) ? name.slice(prefix.length) : name);
+  const reader = weightReader(g, new Map([...full].map(([name, tensor]) => [bare(name), tensor])));
+  return { ...reader, weight: (name, dims) => reader.weight(bare(name), dims) };
 }
 
 /**

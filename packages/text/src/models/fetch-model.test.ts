@@ -24,7 +24,12 @@ function fakeHub(files: Record<string, string>) {
     const { pathname } = new URL(String(input));
     if (!pathname.includes(model)) return Response.json({ error: "Repository not found" }, { status: 404 });
     if (pathname.startsWith(`/api/models/${model}/revision/`)) return Response.json({ _id: "1", id: model, sha });
-    const listed = Object.entries(files).map(([path, text]) => ({ type: "file", path, size: text.length, oid: `oid-${path.replace(/\W/g, "-")}` }));
+    const listed = Object.entries(files).map(([path, text]) => ({
+      type: "file",
+      path,
+      size: text.length,
+      oid: `oid-${path.replace(/\W/g, "-")}`,
+    }));
     if (pathname.startsWith(`/api/models/${model}/tree/`)) return Response.json(listed);
     if (pathname.startsWith(`/api/models/${model}/paths-info/`)) {
       const { paths } = JSON.parse(String(init?.body)) as { paths: string[] };
@@ -35,7 +40,9 @@ function fakeHub(files: Record<string, string>) {
     const range = new Headers(init?.headers).get("Range");
     if (range !== "bytes=0-0") downloads.push(path);
     const body = range === "bytes=0-0" ? text.slice(0, 1) : text;
-    return new Response(body, { headers: { ETag: `"${path}"`, "Content-Range": `bytes 0-${body.length - 1}/${text.length}` } });
+    return new Response(body, {
+      headers: { ETag: `"${path}"`, "Content-Range": `bytes 0-${body.length - 1}/${text.length}` },
+    });
   };
   return { fetch: answer as typeof fetch, downloads };
 }
@@ -64,7 +71,12 @@ test("a local folder is taken as it is, a hub model comes as one commit into the
 });
 
 test("the ONNX file is fetched with its data where there are no safetensors, or when it is named", async () => {
-  const files = { "config.json": "{}", "onnx/model.onnx": "g", "onnx/model.onnx_data": "d", "onnx/model_fp16.onnx": "h" };
+  const files = {
+    "config.json": "{}",
+    "onnx/model.onnx": "g",
+    "onnx/model.onnx_data": "d",
+    "onnx/model_fp16.onnx": "h",
+  };
   const plain = fakeHub(files);
   await modelFolder({ model }, { fetch: plain.fetch, cacheFolder });
   expect(plain.downloads.sort()).toEqual(["config.json", "onnx/model.onnx", "onnx/model.onnx_data"]);
@@ -75,11 +87,22 @@ test("the ONNX file is fetched with its data where there are no safetensors, or 
 });
 
 test("a model that is nowhere is named, with the reason", async () => {
-  const missing = (source: string, access: typeof fetch) => expect(modelFolder({ model: source }, { fetch: access, cacheFolder })).rejects;
+  const missing = (source: string, access: typeof fetch) =>
+    expect(modelFolder({ model: source }, { fetch: access, cacheFolder })).rejects;
   await missing("no-such-folder", offline).toMatchObject({ code: "MODEL_NOT_FOUND" });
   await missing(model, offline).toThrow(/fetch failed \(getaddrinfo ENOTFOUND/);
   await missing("nobody/nothing", fakeHub({}).fetch).toMatchObject({ code: "MODEL_NOT_FOUND" });
   await missing(model, fakeHub({ "README.md": "x" }).fetch).toThrow(/has no config\.json/);
+});
+
+test("a hub that does not answer is given up on", async () => {
+  const silent: typeof fetch = (_, init) =>
+    new Promise((_resolve, reject) => {
+      init?.signal?.addEventListener("abort", () => reject(init.signal?.reason));
+    });
+  const source = modelFolder({ model }, { fetch: silent, cacheFolder, questionMs: 20 });
+  await expect(source).rejects.toMatchObject({ code: "MODEL_NOT_FOUND" });
+  await expect(source).rejects.toThrow(/timeout/);
 });
 
 test("what the hub says counts before the cache: a model that was taken away is not found", async () => {
@@ -90,5 +113,7 @@ test("what the hub says counts before the cache: a model that was taken away is 
   writeFileSync(join(storage, "snapshots", sha, "config.json"), "{}");
   const source = { model: "nobody/nothing" };
   expect(await modelFolder(source, { fetch: offline, cacheFolder })).toBe(join(storage, "snapshots", sha));
-  await expect(modelFolder(source, { fetch: fakeHub({}).fetch, cacheFolder })).rejects.toMatchObject({ code: "MODEL_NOT_FOUND" });
+  await expect(modelFolder(source, { fetch: fakeHub({}).fetch, cacheFolder })).rejects.toMatchObject({
+    code: "MODEL_NOT_FOUND",
+  });
 });

@@ -22,10 +22,10 @@ export const DEFAULT_ONNX_FILE = "onnx/model.onnx";
 export interface HubAccess {
   readonly fetch: typeof fetch;
   readonly cacheFolder: string;
+  /** Limit of a question about a model; downloads have none, as weights may take an hour. Default 20,000. */
+  readonly questionMs?: number;
 }
 
-/** Questions about a model take less than a second; weights may take an hour and get no limit. */
-const QUESTION_MS = 20_000;
 const COMMIT = /^[0-9a-f]{40}$/;
 
 const smallFiles = new Set([
@@ -78,7 +78,8 @@ const storageOf = ({ model }: ModelSource, { cacheFolder }: HubAccess): string =
 async function fetchModel(source: ModelSource, access: HubAccess): Promise<string> {
   const { revision = "main", accessToken } = source;
   const common = { repo: source.model, ...(accessToken === undefined ? {} : { accessToken }) };
-  const ask: typeof fetch = (url, init) => access.fetch(url, { ...init, signal: AbortSignal.timeout(QUESTION_MS) });
+  const { questionMs = 20_000 } = access;
+  const ask: typeof fetch = (url, init) => access.fetch(url, { ...init, signal: AbortSignal.timeout(questionMs) });
   const { repo: name, ...credentials } = common;
   const { sha } = await modelInfo({ name, revision, additionalFields: ["sha"], fetch: ask, ...credentials });
   const files: string[] = [];

@@ -10,7 +10,7 @@ const MAX_SHOWN = 10;
  * @param config of the model.
  * @param name of the split, for the message.
  * @param judged also check labels.
- * @throws PeftError TASK_SAMPLE listing the first ten problems and the number of all.
+ * @throws PeftError NO_DATA where there is nothing to judge; TASK_SAMPLE listing the first ten problems and the number of all.
  */
 export function checkSamples<Sample>(
   task: TextTask<Sample>,
@@ -18,6 +18,8 @@ export function checkSamples<Sample>(
   config: Readonly<Record<string, unknown>>,
   { name, judged }: { readonly name: string; readonly judged: boolean },
 ): void {
+  if (judged && samples.length === 0)
+    throw new PeftError("NO_DATA", `Expected at least one ${name} sample, received none.`);
   const maxTokens = maxTokensOf(config) ?? Number.POSITIVE_INFINITY;
   const problems: string[] = [];
   let count = 0;

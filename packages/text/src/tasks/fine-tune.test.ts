@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bitfit, full, lnTuning } from "@onnx-peft/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { buildLabelMap } from "../data/label-map.ts";
 import { encodeClassification, encodeEmbedding } from "../data/encode-samples.ts";
+import { buildLabelMap } from "../data/label-map.ts";
 import { loadTokenizer } from "../data/load-tokenizer.ts";
 import { encodeTokenRows } from "../data/tokenize-words.ts";
 import { loadTextModel } from "../models/load-text-model.ts";
@@ -81,7 +81,13 @@ describe("sequence classification", () => {
     const multi = rows.map(({ text, label, long }) => ({ text, label: long ? [label, "long"] : [label] }));
     const samples = await encodeClassification(await loadTokenizer(source), multi, map);
     const task = sequenceClassification({ labels: map.labels, problem: "multi" });
-    const tuned = await fineTune({ model: await loadTextModel(source, task.head), task, train: samples, adapter, options });
+    const tuned = await fineTune({
+      model: await loadTextModel(source, task.head),
+      task,
+      train: samples,
+      adapter,
+      options: { ...options, epochs: 30 },
+    });
     expect(halved(tuned.training.losses)).toBe(true);
     expect((await tuned.evaluate(samples))["microF1"]).toBeGreaterThan(0.9);
     await tuned.close();
@@ -89,7 +95,10 @@ describe("sequence classification", () => {
 
   test("a number, in a process of its own", async () => {
     const source = { model: folders.bert };
-    const numbers = rows.map(({ text, label, long }) => ({ text, label: (label === "dog" ? 1 : -1) + (long ? 0.5 : 0) }));
+    const numbers = rows.map(({ text, label, long }) => ({
+      text,
+      label: (label === "dog" ? 1 : -1) + (long ? 0.5 : 0),
+    }));
     const samples = await encodeClassification(await loadTokenizer(source), numbers, null);
     const task = sequenceClassification({ labels: ["mood"], problem: "regression" });
     await using tuned = await fineTune({
@@ -113,7 +122,14 @@ describe("sequence classification", () => {
     const model = await loadTextModel(source, task.head);
     const counts: number[] = [];
     for (const method of [full, bitfit, lnTuning]) {
-      const tuned = await fineTune<(typeof samples)[number], object>({ model, task, train: samples, method, adapter: {}, options: { ...options, epochs: 2 } });
+      const tuned = await fineTune<(typeof samples)[number], object>({
+        model,
+        task,
+        train: samples,
+        method,
+        adapter: {},
+        options: { ...options, epochs: 2 },
+      });
       counts.push(tuned.trainableParameters);
       expect(tuned.adapter.tensors.has("classifier.weight")).toBe(true);
     }
@@ -129,19 +145,30 @@ describe("token classification", () => {
     const source = { model: folders.bert };
     const tagged = rows.map(({ text }) => {
       const tokens = text.split(" ");
-      return { tokens, tags: tokens.map((word, i) => (/dog|cat/.test(word) ? "I-X" : tokens[i + 1] && i === 0 ? "B-X" : "O")) };
+      return {
+        tokens,
+        tags: tokens.map((word, i) => (/dog|cat/.test(word) ? "I-X" : tokens[i + 1] && i === 0 ? "B-X" : "O")),
+      };
     });
     const map = buildLabelMap(tagged.map((row) => row.tags));
     const samples = await encodeTokenRows(await loadTokenizer(source), tagged, map);
     const task = tokenClassification({ labels: map.labels });
-    const tuned = await fineTune({ model: await loadTextModel(source, task.head), task, train: samples, adapter, options });
+    const tuned = await fineTune({
+      model: await loadTextModel(source, task.head),
+      task,
+      train: samples,
+      adapter,
+      options,
+    });
     expect(halved(tuned.training.losses)).toBe(true);
     expect(await tuned.evaluate(samples)).toEqual({ entityF1: 1, precision: 1, recall: 1, accuracy: 1 });
     await tuned.close();
   });
 
   test("metrics follow the names of the tags", () => {
-    const predicted = [{ indices: [0], output: { dims: [1, 4, 3], data: Float32Array.of(0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 9) } }];
+    const predicted = [
+      { indices: [0], output: { dims: [1, 4, 3], data: Float32Array.of(0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 9) } },
+    ];
     const sample = [{ inputIds: Int32Array.of(2, 8, 9, 3), labels: Int32Array.of(-100, 1, 0, -100) }];
     // Predicted are tags 1 and 1, true are 1 and 0; special tokens do not count.
     const score = (labels: string[]) => tokenClassification({ labels }).metrics(sample, predicted);
@@ -197,15 +224,32 @@ describe("what does not fit is refused before anything runs", () => {
   test("labels, lengths, and numbers of texts", async () => {
     const task = sequenceClassification({ labels: ["a", "b"] });
     const model = await loadTextModel({ model: folders.bert }, task.head);
-    const run = (train: { inputIds: Int32Array; label: number | number[] }[]) => fineTune({ model, task, train, adapter, options });
-    await expectProblem(run([{ ...text, label: 0 }, { ...text, label: -1 }, { ...text, label: 2 }]), /training sample 1: .* received -1; training sample 2/);
+    const run = (train: { inputIds: Int32Array; label: number | number[] }[]) =>
+      fineTune({ model, task, train, adapter, options });
+    await expectProblem(
+      run([
+        { ...text, label: 0 },
+        { ...text, label: -1 },
+        { ...text, label: 2 },
+      ]),
+      /training sample 1: .* received -1; training sample 2/,
+    );
     await expectProblem(run([{ inputIds: new Int32Array(71), label: 0 }]), /it has 71 tokens, and the model takes 70/);
     await expectProblem(run([{ inputIds: new Int32Array(0), label: 0 }]), /it has no tokens/);
     const many = Array.from({ length: 30 }, () => ({ ...text, label: 7 }));
     await expectProblem(run(many), /and 20 more/);
     await expect(run([])).rejects.toMatchObject({ code: "NO_DATA" });
-    const validation = fineTune({ model, task, train: [{ ...text, label: 0 }], validation: [{ ...text, label: 5 }], adapter, options });
+    const validation = fineTune({
+      model,
+      task,
+      train: [{ ...text, label: 0 }],
+      validation: [{ ...text, label: 5 }],
+      adapter,
+      options,
+    });
     await expectProblem(validation, /validation sample 0/);
+    const unjudged = fineTune({ model, task, train: [{ ...text, label: 0 }], validation: [], adapter, options });
+    await expect(unjudged).rejects.toMatchObject({ code: "NO_DATA" });
     const empty = openPredictor({ model, task, isolation: "inline" });
     await expect(empty.evaluate([])).rejects.toMatchObject({ code: "NO_DATA" });
     expect(await empty.predict([])).toEqual([]);
@@ -225,7 +269,11 @@ describe("what does not fit is refused before anything runs", () => {
     const cosine = sentenceEmbedding({ objective: "cosine" });
     expect(cosine.problemOf({ texts: [text, text] })).toMatch(/similarity/);
     expect(cosine.problemOf({ texts: [text] })).toMatch(/expected 2 texts/);
-    for (const bad of [{ labels: ["a"] }, { labels: ["a", "a"] }, { labels: ["a", "b"], problem: "regression" as const }]) {
+    for (const bad of [
+      { labels: ["a"] },
+      { labels: ["a", "a"] },
+      { labels: ["a", "b"], problem: "regression" as const },
+    ]) {
       expect(() => sequenceClassification(bad)).toThrow(expect.objectContaining({ code: "TASK_OPTION" }));
     }
   });

@@ -10,10 +10,10 @@ import {
 import { openBuilder } from "@onnx-peft/core/testing";
 import type { Head } from "../../models/encoder.ts";
 import type { TextModel } from "../../models/load-text-model.ts";
-import { taskGraph } from "../../tasks/task-graph.ts";
 import { sentenceEmbedding } from "../../tasks/sentence-embedding.ts";
 import { sequenceClassification } from "../../tasks/sequence-classification.ts";
 import type { TaskGraph, TextTask } from "../../tasks/task.ts";
+import { taskGraph } from "../../tasks/task-graph.ts";
 import { tokenClassification } from "../../tasks/token-classification.ts";
 import { feedsOf, type GoldenTensors } from "./golden.ts";
 

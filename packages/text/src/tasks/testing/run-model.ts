@@ -1,4 +1,4 @@
-import { encodeModel, type Feeds, type Model, onnxruntimeNode, type Outputs } from "@onnx-peft/core";
+import { encodeModel, type Feeds, type Model, type Outputs, onnxruntimeNode } from "@onnx-peft/core";
 
 /** Outputs of one run of a model. */
 export async function runModel(model: Model | string, feeds: Feeds): Promise<Outputs> {

@@ -1,0 +1,126 @@
+// Fine-tunes tiny models here and lets peft load the result: npm run parity (its last part is Python: see README.md).
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process, { env } from "node:process";
+import { fileURLToPath } from "node:url";
+import { createRandom, onnxruntimeNode, tensorFrom, writeSafetensors } from "@onnx-peft/core";
+import {
+  fineTune,
+  lnTuning,
+  loadTextModel,
+  lora,
+  padBatch,
+  saveResult,
+  sentenceEmbedding,
+  sequenceClassification,
+} from "@onnx-peft/text";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const python = env["PYTHON"] ?? join(here, ".venv/bin/python");
+
+/** A way of making an adapter whose files peft must read as we mean them. Every head is trained as well. */
+const cases = [
+  { name: "lora", model: "bert", method: lora, adapter: { r: 4, alpha: 8, targetModules: ["query", "value"] } },
+  { name: "ln-tuning", model: "bert", method: lnTuning, adapter: {} },
+  {
+    name: "lora-over-export",
+    model: "bert",
+    onnxFile: "onnx/model_dynamo.onnx",
+    method: lora,
+    adapter: { r: 4, alpha: 8, targetModules: "all-linear" },
+  },
+  {
+    name: "lora-patterns",
+    model: "distilbert",
+    method: lora,
+    adapter: {
+      r: 4,
+      alpha: 6,
+      useRslora: true,
+      rankPattern: { q_lin: 2 },
+      alphaPattern: { "layer.1.attention.v_lin": 3 },
+      targetModules: ["q_lin", "v_lin", "lin1"],
+    },
+  },
+  {
+    name: "lora-regex",
+    model: "roberta",
+    method: lora,
+    adapter: { r: 3, alpha: 5, targetModules: ".*layer\\.1\\..*(query|dense)" },
+  },
+  {
+    name: "lora-embedding",
+    model: "bert-model",
+    method: lora,
+    adapter: { r: 4, alpha: 8, targetModules: ["query", "value"] },
+    task: sentenceEmbedding({ objective: "multiple-negatives" }),
+    sampleOf: (text, other) => ({ texts: [text, other] }),
+  },
+];
+
+const labels = ["a", "b", "c"];
+const classification = sequenceClassification({ labels });
+
+/** Texts of 3 to 12 tokens, each out of its class's third of the vocabulary, as are neighbours at a distance of three. */
+function makeTexts(count) {
+  const random = createRandom("parity");
+  const [first, third] = [3, 39];
+  return Array.from({ length: count }, (_, i) => {
+    const label = i % labels.length;
+    const token = () => first + third * label + random.integer(third);
+    return { inputIds: Int32Array.from({ length: 3 + random.integer(10) }, token), label };
+  });
+}
+
+/** Runs the merged model that was saved, and writes its inputs and output for check_adapter.py. */
+async function writeGolden(path, modelFile, texts, padId) {
+  const session = await onnxruntimeNode.open(modelFile, { threads: 1 });
+  const feeds = Object.fromEntries(
+    Object.entries(padBatch(texts, padId)).filter(([n]) => session.inputNames.includes(n)),
+  );
+  const [[name, output]] = Object.entries(await session.run(feeds));
+  await session.close();
+  const inputs = Object.entries(feeds).map(([n, { dims, data }]) => [`input.${n}`, tensorFrom("int64", dims, data)]);
+  await writeSafetensors(path, [...inputs, [`output.${name}`, tensorFrom("float32", output.dims, output.data)]]);
+}
+
+/** Fine-tunes, saves, and returns the exit code of peft's side, which prints the difference. */
+async function check({ name, model: folder, onnxFile, method, adapter, task = classification, sampleOf }, output) {
+  const base = join(here, "golden/models", folder);
+  const model = await loadTextModel({ model: base, ...(onnxFile ? { onnxFile } : {}) }, task.head);
+  const options = {
+    epochs: 3,
+    batchSize: 8,
+    optimizer: { type: "adamw", learningRate: 5e-3 },
+    isolation: "inline",
+    threads: 1,
+  };
+  const texts = makeTexts(51);
+  const samples = texts.slice(3).map((text, i) => (sampleOf ? sampleOf(text, texts[i]) : text));
+  const tuned = await fineTune({ model, task, train: samples, method, adapter, options });
+  await tuned.close();
+  const { losses, steps } = tuned.training;
+  console.log(`${name} (${folder}): ${steps} steps, loss ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}`);
+  const result = join(output, name);
+  await saveResult(result, tuned);
+  const golden = join(output, `${name}.safetensors`);
+  await writeGolden(golden, join(result, "merged/onnx/model.onnx"), texts.slice(0, 9), model.config.pad_token_id ?? 0);
+  const given = ["--base", base, "--adapter", join(result, "adapter"), "--golden", golden];
+  const { status, error } = spawnSync(python, [join(here, "check_adapter.py"), ...given], { stdio: "inherit" });
+  if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);
+  return status ?? 1;
+}
+
+const wanted = process.argv.slice(2);
+const chosen = cases.filter(({ name }) => wanted.length === 0 || wanted.includes(name));
+const output = await mkdtemp(join(tmpdir(), "onnx-peft-parity-"));
+let failed = chosen.length === 0 ? 1 : 0;
+try {
+  for (const one of chosen) if ((await check(one, output)) !== 0) failed++;
+} finally {
+  await rm(output, { recursive: true, force: true });
+}
+console.log(failed === 0 ? `${chosen.length} adapters agree with peft` : `${failed} of ${chosen.length} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
