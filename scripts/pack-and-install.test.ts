@@ -131,6 +131,13 @@ describe("an empty project with the tarballs", () => {
       () => "",
       (error: { stdout: string; message: string }) => error.stdout || error.message,
     );
-    expect(problems).toBe("");
+    expect(ownProblems(problems)).toEqual([]);
   });
 });
+
+/** What the compiler says of our declarations and of the consumer. Declarations of other packages have errors of their own. */
+function ownProblems(output: string): string[] {
+  if (output !== "" && !output.includes("error TS")) return [output]; // the compiler itself failed
+  const first = output.split("\n").filter((line) => /^\S.*error TS\d+/.test(line));
+  return first.filter((line) => !/node_modules[\\/](?!@onnx-peft[\\/])/.test(line.split("(")[0] ?? ""));
+}

@@ -44,6 +44,7 @@ export { type EntityF1, entityF1 } from "./metrics/entity-f1.ts";
 export { architectureOf, buildEncoder } from "./models/build-encoder.ts";
 export type { EncoderArchitecture, Head } from "./models/encoder.ts";
 export { type ModelSource, modelFolder } from "./models/fetch-model.ts";
+export { type BertSizes, initialBertWeights } from "./models/initial-weights.ts";
 export { loadTextModel, type TextModel } from "./models/load-text-model.ts";
 export { type FineTuned, type FineTuneOptions, fineTune, startValues } from "./tasks/fine-tune.ts";
 export { type EncodedText, padBatch } from "./tasks/pad-batch.ts";

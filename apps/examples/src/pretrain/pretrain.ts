@@ -20,9 +20,8 @@ import {
   tensorFrom,
   train,
 } from "@onnx-peft/core";
-import { buildEncoder } from "@onnx-peft/text";
+import { buildEncoder, initialBertWeights } from "@onnx-peft/text";
 import { pretrainingTexts } from "../wordnet/pretraining-texts.ts";
-import { initialWeights } from "./initial-weights.ts";
 import { maskedBatch } from "./masked-language.ts";
 import { specialTokens, tokenizerFiles, trainWordPiece } from "./word-piece.ts";
 
@@ -75,7 +74,7 @@ const tokens = samples.reduce((sum, s) => sum + s.length, 0);
 
 // Dropout off: at a handful of epochs a model of this size does not overfit.
 const config = { ...backboneConfig, hidden_dropout_prob: 0, attention_probs_dropout_prob: 0 };
-const weights = initialWeights(config, createRandom(streamSeed(42, "init")));
+const weights = initialBertWeights(config, createRandom(streamSeed(42, "init")), "masked-lm");
 const model = buildEncoder(config, weights, { type: "masked-lm" });
 const trained = new Set(weights.keys());
 const g = importGraph(model.graph, 21, { asInputs: trained, training: true });
@@ -146,7 +145,7 @@ const half = Object.entries(result.parameters).map(
 await writeFile(join(out, "model.safetensors"), encodeSafetensors(half, { format: "pt" }));
 await writeFile(
   join(out, "pretraining.jsonl"),
-  history.map(({ x, y }) => JSON.stringify({ step: x, loss: Number(y.toFixed(4)) })).join("\n") + "\n",
+  history.map(({ x, y }) => `${JSON.stringify({ step: x, loss: Number(y.toFixed(4)) })}\n`).join(""),
 );
 await writeFile(
   join(out, "pretraining.svg"),

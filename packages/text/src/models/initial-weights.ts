@@ -1,21 +1,35 @@
 import { type Random, type TensorData, tensorFrom } from "@onnx-peft/core";
 
-interface Sizes {
+/** The fields of a BERT `config.json` that the sizes of its weights follow from. */
+export interface BertSizes {
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly num_hidden_layers: number;
   readonly intermediate_size: number;
   readonly max_position_embeddings: number;
   readonly type_vocab_size: number;
-  readonly initializer_range: number;
+  /** Standard deviation of the matrices; default 0.02. */
+  readonly initializer_range?: number;
 }
 
-/** Start values of a BERT with a masked-language head: N(0, 0.02²) for matrices, zero biases, unit norms. */
-export function initialWeights(sizes: Sizes, random: Random): Map<string, TensorData & { data: Uint8Array }> {
-  const { hidden_size: h, intermediate_size: f } = sizes;
-  const weights = new Map<string, TensorData & { data: Uint8Array }>();
+export type InitialWeight = TensorData & { readonly data: Uint8Array };
+
+/**
+ * Start values of a BERT, for pre-training from nothing: N(0, 0.02²) for matrices, zero biases, unit norms (Devlin et al.
+ * 2018). Names are those of a checkpoint.
+ * @param head "masked-lm", or the number of labels of a classifier with its pooler.
+ * @example
+ * const model = buildEncoder(config, initialBertWeights(config, createRandom(42), "masked-lm"), { type: "masked-lm" });
+ */
+export function initialBertWeights(
+  sizes: BertSizes,
+  random: Random,
+  head: "masked-lm" | number,
+): Map<string, InitialWeight> {
+  const { hidden_size: h, intermediate_size: f, initializer_range: std = 0.02 } = sizes;
+  const weights = new Map<string, InitialWeight>();
   const matrix = (name: string, rows: number, columns: number): void => {
-    const data = random.fillNormal(new Float32Array(rows * columns), 0, sizes.initializer_range);
+    const data = random.fillNormal(new Float32Array(rows * columns), 0, std);
     weights.set(name, tensorFrom("float32", [rows, columns], data));
   };
   const vector = (name: string, n: number, value: number): void => {
@@ -42,8 +56,13 @@ export function initialWeights(sizes: Sizes, random: Random): Map<string, Tensor
     linear(`${layer}.output.dense`, f, h);
     norm(`${layer}.output.LayerNorm`);
   }
-  linear("cls.predictions.transform.dense", h, h);
-  norm("cls.predictions.transform.LayerNorm");
-  vector("cls.predictions.bias", sizes.vocab_size, 0);
+  if (head === "masked-lm") {
+    linear("cls.predictions.transform.dense", h, h);
+    norm("cls.predictions.transform.LayerNorm");
+    vector("cls.predictions.bias", sizes.vocab_size, 0);
+  } else {
+    linear("bert.pooler.dense", h, h);
+    linear("classifier", h, head);
+  }
   return weights;
 }
