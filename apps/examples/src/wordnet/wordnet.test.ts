@@ -87,7 +87,7 @@ test("pre-training texts hold no definition that is held out", () => {
 
 test("hypernym pairs: evaluation definitions are held out on both sides, and each broader one is there once", () => {
   const { train, validation, test: held } = hypernymPairs({ seed: 1 });
-  expect([train.length, validation.length, held.length]).toEqual([6000, 300, 1000]);
+  expect([train.length, validation.length, held.length]).toEqual([12000, 300, 1000]);
   const sides = (rows: typeof train): string[] => rows.flatMap(({ text, textPair }) => [text, textPair ?? ""]);
   expect(sides(train).some(isHeldOut)).toBe(false);
   expect(sides([...validation, ...held]).every(isHeldOut)).toBe(true);
