@@ -34,7 +34,7 @@ function biasOperand(index: GraphIndex, node: Node, i: number, size: number): Op
 function biasBehind(index: GraphIndex, node: Node, size: number): { node: Node; bias: Operand } | null {
   const made = node.outputs[0] ?? "";
   const add = onlyConsumer(index, made);
-  if (!add || add.op !== "Add" || add.domain !== "") return null;
+  if (add?.op !== "Add" || add.domain !== "") return null;
   const bias = biasOperand(index, add, add.inputs[0] === made ? 1 : 0, size);
   return bias ? { node: add, bias } : null;
 }

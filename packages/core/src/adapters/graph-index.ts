@@ -65,7 +65,7 @@ export function operandOf(index: GraphIndex, node: Node, i: number): Operand | n
       return { node, index: i, initializer: name, transposed };
     }
     const producer = index.producers.get(name);
-    if (!producer || producer.domain !== "" || !["Identity", "Cast", "Transpose"].includes(producer.op)) return null;
+    if (producer?.domain !== "" || !["Identity", "Cast", "Transpose"].includes(producer.op)) return null;
     through.push(producer);
     name = producer.inputs[0] ?? "";
   }
