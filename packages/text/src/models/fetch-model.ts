@@ -1,6 +1,6 @@
 import { existsSync, statSync } from "node:fs";
 import { mkdir, readFile, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { downloadFileToCacheDir, getHFHubCachePath, listFiles, modelInfo } from "@huggingface/hub";
 import { atomicWrite, PeftError } from "@onnx-peft/core";
 
@@ -131,4 +131,13 @@ async function cachedFolder(source: ModelSource, access: HubAccess): Promise<str
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
   }
+}
+
+/**
+ * Where the files of a snapshot in the shared Hugging Face cache really lie: `<model>/snapshots/<commit>/` consists of
+ * links into `<model>/blobs/`. Empty for other folders.
+ */
+export function cacheBlobs(folder: string): string[] {
+  const [snapshots, blobs] = [resolve(folder, ".."), resolve(folder, "../../blobs")];
+  return basename(snapshots) === "snapshots" && existsSync(blobs) ? [blobs] : [];
 }

@@ -13,7 +13,7 @@ import {
 import { attachHead } from "./attach-head.ts";
 import { architectureOf, buildEncoder, withFullNames } from "./build-encoder.ts";
 import type { Head } from "./encoder.ts";
-import { DEFAULT_ONNX_FILE, type ModelSource, modelFolder } from "./fetch-model.ts";
+import { cacheBlobs, DEFAULT_ONNX_FILE, type ModelSource, modelFolder } from "./fetch-model.ts";
 import { initializeHead } from "./initialize-head.ts";
 
 /** A text encoder ready to be adapted. */
@@ -61,7 +61,10 @@ export async function loadTextModel(source: ModelSource, head: Head, seed: numbe
       `${folder} has ${source.onnxFile === undefined ? "neither" : "no"} ${sought}.`,
     );
   }
-  return { ...common, ...attachHead(await readModel(join(folder, onnxFile)), head, seed) };
+  return {
+    ...common,
+    ...attachHead(await readModel(join(folder, onnxFile), { allowLinksInto: cacheBlobs(folder) }), head, seed),
+  };
 }
 
 async function readConfig(folder: string): Promise<Record<string, unknown>> {
