@@ -1,9 +1,11 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import type { Method } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Model, Node, Value } from "../onnx/ir.ts";
+import { opsetOf } from "../onnx/opset.ts";
 import { type AdapterParameter, planSaved, planSite, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
@@ -26,6 +28,7 @@ export interface InjectOptions<C extends object = object> {
 /** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
 export interface AdaptedGraph {
   readonly g: Builder;
+  /** The model in the form that was adapted: fused operators taken apart. */
   readonly model: Model;
   readonly method: Method;
   readonly config: AdapterConfig;
@@ -54,7 +57,8 @@ export const trainableValues = ({ g, parameters }: AdaptedGraph): Value[] =>
  * const adapted = injectAdapter(model, { method: lora, config: { r: 8, targetModules: ["query", "value"] } });
  * adapted.parameters[0].name; // "bert.encoder.layer.0.attention.self.query.lora_A.weight"
  */
-export function injectAdapter<C extends object>(model: Model, options: InjectOptions<C>): AdaptedGraph {
+export function injectAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdaptedGraph {
+  const model = prepareModel(original);
   const { method, training = false } = options;
   const config = parseAdapterConfig(method, options.config);
   const sites = options.sites ?? findSites(model);
@@ -80,13 +84,6 @@ export function injectAdapter<C extends object>(model: Model, options: InjectOpt
   const outputs = new Map(model.graph.outputs.map(({ name }) => [name, g.value(name)]));
   const parameters = plans.flatMap((plan) => plan.parameters);
   return { g, model, method, config, plans, parameters, outputs, unreached, skipped };
-}
-
-/** The version of the ONNX domain a model is written in. @throws PeftError OPSET */
-export function opsetOf(model: Model): number {
-  const opset = model.opsets.get("") ?? model.opsets.get("ai.onnx");
-  if (opset === undefined) throw new PeftError("OPSET", "The model does not say which opset of ONNX it is written in.");
-  return opset;
 }
 
 /** The graph with the forward of every plan added behind its site. */

@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import type { FrozenSite, OperandChange } from "../methods/method.ts";
 import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
@@ -31,11 +32,12 @@ export const mergeAdapter = (model: Model, adapter: Adapter): Model => applyDelt
 export const unmergeAdapter = (merged: Model, adapter: Adapter, base: Model | null = null): Model =>
   applyDeltas(merged, adapter, -1, base);
 
-function applyDeltas(model: Model, adapter: Adapter, sign: 1 | -1, base: Model | null): Model {
+function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Model | null): Model {
+  const model = prepareModel(original);
   const graph = copyGraph(model.graph);
   const index = indexGraph(graph);
   const sites = findSites({ ...model, graph });
-  const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(base.graph, s)])) : null;
+  const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
   for (const plan of adaptedSites(graph, sites, adapter)) {
     const { site, method, config, tensors } = plan;
     if (!method.delta) {
@@ -50,7 +52,23 @@ function applyDeltas(model: Model, adapter: Adapter, sign: 1 | -1, base: Model |
       writeOperand(index, site, which, values);
     }
   }
-  return { ...model, opsets: new Map(model.opsets), metadata: new Map(model.metadata), graph };
+  return withChanges(original, model, graph);
+}
+
+/**
+ * The model with the changed weights. Where all of them are weights of the file and nothing had to be copied, the file's
+ * own nodes stay, fused ones included: what was fast, or kept a cache, in the file is so in the result.
+ */
+function withChanges(original: Model, model: Model, graph: Graph): Model {
+  const maps = { opsets: new Map(model.opsets), metadata: new Map(model.metadata) };
+  const before = model.graph;
+  const changed = [...graph.initializers].filter(([name, tensor]) => before.initializers.get(name) !== tensor);
+  const isOwn = ([name]: (typeof changed)[number]): boolean =>
+    original.graph.initializers.get(name) === before.initializers.get(name);
+  const rewired = graph.nodes.some((node, i) => node.inputs.some((name, k) => name !== before.nodes[i]?.inputs[k]));
+  if (rewired || !changed.every(isOwn)) return { ...model, ...maps, graph };
+  const initializers = new Map([...original.graph.initializers, ...changed]);
+  return { ...original, ...maps, graph: { ...copyGraph(original.graph), initializers } };
 }
 
 const copyGraph = (graph: Graph): Graph => ({

@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model, TensorData } from "../onnx/ir.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
 import { type FoundUse, findUses } from "./find-uses.ts";
@@ -16,14 +17,14 @@ interface Group {
  * The modules of a model that adapters can attach to, in graph order: linear layers (MatMul + Add in either order, Gemm,
  * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
  * operators) and convolutions, under their Hugging Face module paths. A weight applied at several places is one site with
- * several uses. Weights are not read, except where two of them claim one name.
+ * several uses. The nodes named are those of {@link prepareModel}. Weights are not read, except where two of them claim one name.
  *
  * @example
  * const model = await readModel("bert/onnx/model.onnx");
  * findSites(model).map((s) => s.name); // ["bert.embeddings.word_embeddings", ...]
  */
 export function findSites(model: Model): Site[] {
-  const index = indexGraph(model.graph);
+  const index = indexGraph(prepareModel(model).graph);
   const groups = new Map<string, Group>();
   for (const found of findUses(index)) {
     const { nodes, weight, bias } = found.use;

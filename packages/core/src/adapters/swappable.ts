@@ -1,9 +1,11 @@
 import { PeftError } from "../errors.ts";
 import { toModel } from "../graph/to-model.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model } from "../onnx/ir.ts";
+import { opsetOf } from "../onnx/opset.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
-import { type AdaptedGraph, buildAdapted, type InjectOptions, injectAdapter, opsetOf } from "./inject.ts";
+import { type AdaptedGraph, buildAdapted, type InjectOptions, injectAdapter } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import type { AdapterParameter, SitePlan } from "./parameters.ts";
 import type { Site } from "./site.ts";
@@ -13,7 +15,7 @@ import { findSites } from "./sites.ts";
 export interface SwappableModel {
   /** Same outputs as the original; further inputs: the adapter tensors. */
   readonly model: Model;
-  /** The model it was made from: base values of replaced weights are read there. */
+  /** The model it was made from, fused operators taken apart: base values of replaced weights are read there. */
   readonly base: Model;
   readonly sites: readonly Site[];
   readonly plans: readonly SitePlan[];
@@ -30,9 +32,10 @@ export interface SwappableModel {
  * await writeModel("swappable.onnx", swappable.model);
  */
 export function makeSwappable<C extends object>(
-  model: Model,
+  original: Model,
   options: Omit<InjectOptions<C>, "training">,
 ): SwappableModel {
+  const model = prepareModel(original);
   const sites = options.sites ?? findSites(model);
   const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
   const plans = adapted.plans.map((plan): SitePlan => {

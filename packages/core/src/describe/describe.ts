@@ -6,6 +6,7 @@ import { findSites } from "../adapters/sites.ts";
 import { differentiate } from "../autodiff/differentiate.ts";
 import { PeftError } from "../errors.ts";
 import { dropoutPoolName } from "../graph/dropout.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
 import { atomsOf, evaluateDim, sizeOf } from "../onnx/dims.ts";
@@ -83,7 +84,8 @@ export interface ModelDescription {
  * const description = describeModel(await readModel("model.onnx"), { batch: 8, tokens: 128 });
  * process.stdout.write(formatDescription(description));
  */
-export function describeModel(model: Model, options: DescribeOptions = {}): ModelDescription {
+export function describeModel(original: Model, options: DescribeOptions = {}): ModelDescription {
+  const model = prepareModel(original);
   const { graph } = model;
   const sites = findSites(model);
   const wantedOutput = outputOf(graph, options.wantedOutput);

@@ -55,6 +55,7 @@ export class GraphCore {
   private readonly intContents = new Map<string, readonly Dim[]>();
   private readonly symbols = new Map<string, SymbolSource>();
   private readonly constants = new Map<string, Value>();
+  private readonly reserved = new Set<string>();
   private counter = 0;
   private prefix = "";
 
@@ -73,10 +74,15 @@ export class GraphCore {
     }
   }
 
+  /** Keeps generated names away from names of values that are added later. */
+  reserve(names: readonly string[]): void {
+    for (const name of names) this.reserved.add(name);
+  }
+
   private freshName(base: string): string {
     for (;;) {
       const name = `${this.prefix}${base}_${this.counter++}`;
-      if (!this.values.has(name)) return name;
+      if (!this.values.has(name) && !this.reserved.has(name)) return name;
     }
   }
 

@@ -18,6 +18,7 @@ export interface ImportOptions {
 /** Takes a graph over into a builder, inferring every shape on the way. Outputs are not declared yet: see `g.output`. */
 export function importGraph(graph: Graph, opset: number, options: ImportOptions = {}): Builder {
   const g = createBuilder(opset);
+  for (const node of graph.nodes) g.reserve(node.outputs);
   for (const { name, type, shape } of graph.inputs) {
     // An input with a default cannot be fed from JavaScript (it is missing from the session's inputs): it is a constant.
     if (graph.initializers.has(name)) continue;

@@ -1,0 +1,8 @@
+import type { Pass } from "./pass.ts";
+
+/**
+ * Rewritings of clusters of nodes, in the order in which they run. All of them run before any single operator is expanded
+ * (`table.ts`), so they see the operators of the file. What takes weights apart comes first, then norms, then activations:
+ * a later pass may rely on what an earlier one has written.
+ */
+export const passes: readonly Pass[] = [];
