@@ -1,6 +1,12 @@
 export { type Adapter, adapterOf, initialParameters } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
-export { type AdaptedGraph, type InjectOptions, injectAdapter, trainableValues } from "./adapters/inject.ts";
+export {
+  type AdaptedGraph,
+  adapterValues,
+  type InjectOptions,
+  injectAdapter,
+  trainableValues,
+} from "./adapters/inject.ts";
 export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
 export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
@@ -41,7 +47,16 @@ export { bitfit } from "./methods/bitfit.ts";
 export { full } from "./methods/full.ts";
 export { lnTuning } from "./methods/ln-tuning.ts";
 export { type LoraConfig, lora } from "./methods/lora.ts";
-export { type AdapterTensor, defineMethod, type Method, parameterCount } from "./methods/method.ts";
+export {
+  type AdapterTensor,
+  defineMethod,
+  type ForwardInput,
+  type HookSetup,
+  type HookSite,
+  type Method,
+  parameterCount,
+  type StepHooks,
+} from "./methods/method.ts";
 export { listMethods, methodOf } from "./methods/registry.ts";
 export { accuracy } from "./metrics/accuracy.ts";
 export { confusionMatrix } from "./metrics/confusion-matrix.ts";
@@ -79,6 +94,7 @@ export { htmlReport } from "./report/html-report.ts";
 export { lineChart } from "./report/line-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
+export { buildAdapterProgram } from "./train/adapter-program.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
 export { peakRss } from "./train/memory.ts";

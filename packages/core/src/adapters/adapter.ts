@@ -7,7 +7,7 @@ import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
 import type { AdaptedGraph } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
-import { planSaved, planSite, type SitePlan } from "./parameters.ts";
+import { planSaved, planSites, type SitePlan } from "./parameters.ts";
 import type { AdapterConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 
@@ -29,34 +29,52 @@ export interface Adapter {
  */
 export function initialParameters(adapted: AdaptedGraph, seed: number | string): Map<string, Float32Array> {
   const values = new Map<string, Float32Array>();
-  for (const { site, parameters } of adapted.plans) {
+  const stream = (name: string) => createRandom(streamSeed(seed, "init", name));
+  for (const { site, method, config, parameters, shared } of adapted.plans) {
     const frozen = frozenSite(adapted.model.graph, site);
-    for (const { name, shape, init, replaces } of parameters) {
+    const started = method.start?.({ site, config, frozen, random: stream(site.name) }) ?? {};
+    for (const { name, role, shape, spec, replaces } of [...shared, ...parameters]) {
+      if (values.has(name)) continue;
       const base = (): Float32Array => {
         if (replaces === null) throw new PeftError("PARAMETER", `"${name}" replaces nothing and has no base values.`);
         return frozen[replaces]();
       };
-      values.set(name, init({ shape, random: createRandom(streamSeed(seed, "init", name)), base }));
+      values.set(name, started[role] ?? spec.init({ shape, random: stream(name), base }));
     }
   }
   return values;
 }
 
 /**
- * An adapter out of the parameters of an adapted graph.
+ * An adapter out of the parameters of an adapted graph. Tensors that files leave out are left out here too.
  * @throws PeftError PARAMETER when values are missing or of the wrong length
  */
 export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array>): Adapter {
   const tensors = new Map<string, AdapterTensor>();
-  for (const { name, shape } of adapted.parameters) {
+  for (const { name, shape, spec } of adapted.parameters) {
+    if (spec.saved === false) continue;
     const data = values.get(name);
     const size = shape.reduce((a, b) => a * b, 1);
     if (data?.length !== size) {
       throw new PeftError("PARAMETER", `Expected ${size} values for "${name}", received ${data?.length ?? "none"}.`);
     }
-    tensors.set(name, { dims: shape, data });
+    tensors.set(name, { dims: shape, data, ...(spec.fileType ? { fileType: spec.fileType } : {}) });
   }
   return { type: adapted.method.type, config: adapted.config, tensors };
+}
+
+/** Values of a tensor that files leave out, because config and base model determine them. */
+function remade(graph: Graph, { site, method, config, shared, parameters }: SitePlan, role: string): AdapterTensor {
+  const frozen = frozenSite(graph, site);
+  const parameter = [...shared, ...parameters].find((p) => p.role === role);
+  if (!parameter) throw new PeftError("PARAMETER", `${method.type} has no tensor "${role}".`);
+  const random = createRandom(streamSeed(0, "init", parameter.name));
+  const started = method.start?.({ site, config, frozen, random }) ?? {};
+  const base = (): Float32Array => frozen[parameter.replaces ?? "weight"]();
+  return {
+    dims: parameter.shape,
+    data: started[role] ?? parameter.spec.init({ shape: parameter.shape, random, base }),
+  };
 }
 
 /** A site of a model with the tensors that an adapter has for it. */
@@ -75,25 +93,31 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], adapter: Adap
   const used = new Set<string>();
   const take = (plan: SitePlan): AdaptedSite => {
     const found: [string, AdapterTensor][] = [];
-    for (const { name, role, shape } of plan.parameters) {
-      const tensor = adapter.tensors.get(name);
+    for (const { name, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
+      const tensor = adapter.tensors.get(name) ?? (spec.saved === false ? remade(graph, plan, role) : undefined);
+      const isNew = !used.has(name);
       used.add(name);
-      if (!tensor) problems.push(`"${name}" is missing`);
-      else if (tensor.dims.length !== shape.length || tensor.dims.some((d, i) => d !== shape[i])) {
+      if (!tensor) {
+        if (isNew) problems.push(`"${name}" is missing`);
+      } else if (tensor.dims.length !== shape.length || tensor.dims.some((d, i) => d !== shape[i])) {
         problems.push(`"${name}" is [${tensor.dims.join(", ")}], expected [${shape.join(", ")}]`);
       } else found.push([role, tensor]);
     }
     return { ...plan, tensors: Object.fromEntries(found) };
   };
-  const result: AdaptedSite[] = [];
+  const [whole, adapted]: [Site[], Site[]] = [[], []];
   for (const site of sites) {
     const has = (keys: Readonly<Record<string, string>>): boolean =>
       Object.values(keys).some((key) => adapter.tensors.has(`${site.name}.${key}`));
     const fits = method.kinds.includes(site.kind) && (method.refuses?.(site) ?? null) === null;
-    const whole = adapter.tensors.has(`${site.name}.${full.keys["weight"]}`);
-    if (whole) result.push(take(planSaved(graph, site)));
-    else if (fits && has(method.keys)) result.push(take(planSite(graph, site, method, adapter.config)));
+    if (adapter.tensors.has(`${site.name}.${full.keys["weight"]}`)) whole.push(site);
+    else if (fits && has(method.keys)) adapted.push(site);
   }
+  const plans = [...planSaved(graph, whole), ...planSites(graph, adapted, method, adapter.config)];
+  const order = new Map(sites.map((site, i) => [site.name, i]));
+  const result = plans
+    .sort((a, b) => (order.get(a.site.name) ?? 0) - (order.get(b.site.name) ?? 0))
+    .map((plan) => take(plan));
   const names = sites.map((s) => s.name);
   for (const name of adapter.tensors.keys()) {
     if (used.has(name)) continue;

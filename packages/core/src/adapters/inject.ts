@@ -2,11 +2,12 @@ import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { Method } from "../methods/method.ts";
+import type { ForwardInput, Method } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
-import { type AdapterParameter, planSaved, planSite, type SitePlan } from "./parameters.ts";
+import { frozenValues } from "./frozen-values.ts";
+import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
 import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
@@ -47,6 +48,13 @@ export interface AdaptedGraph {
 export const trainableValues = ({ g, parameters }: AdaptedGraph): Value[] =>
   parameters.filter((p) => p.trainable).map((p) => g.value(p.name));
 
+/** The graph inputs of all tensors of the adapter, trained or not. */
+export const adapterValues = ({ g, parameters }: AdaptedGraph): Value[] => parameters.map((p) => g.value(p.name));
+
+/** True when all that a plan does is put its own tensors in the place of the frozen ones. */
+export const isReplacement = ({ parameters, shared }: SitePlan): boolean =>
+  parameters.length > 0 && [...shared, ...parameters].every((p) => p.replaces !== null);
+
 /**
  * Takes a model over into a builder with an adapter at the chosen sites. Adapter tensors are graph inputs without default
  * values ("<module>.<key>", as in peft's files), their rank a symbol; what read a site's output reads the adapted one.
@@ -67,8 +75,8 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
   const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));
   const unreached = [...adapted, ...saved].filter((site) => !isReached(site, behind)).map((site) => site.name);
   const plans = [
-    ...reached(adapted).map((site) => planSite(model.graph, site, method, config)),
-    ...reached(saved).map((site) => planSaved(model.graph, site)),
+    ...planSites(model.graph, reached(adapted), method, config),
+    ...planSaved(model.graph, reached(saved)),
   ];
   if (plans.length === 0) {
     throw new PeftError(
@@ -82,7 +90,7 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
   }
   const g = buildAdapted(model, plans, training);
   const outputs = new Map(model.graph.outputs.map(({ name }) => [name, g.value(name)]));
-  const parameters = plans.flatMap((plan) => plan.parameters);
+  const parameters = parametersOf(plans);
   return { g, model, method, config, plans, parameters, outputs, unreached, skipped };
 }
 
@@ -91,7 +99,7 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   const graph = withParameters(model.graph, plans);
   const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
   for (const plan of plans) {
-    if (plan.parameters.every((p) => p.replaces !== null)) continue;
+    if (isReplacement(plan)) continue;
     for (const use of plan.site.uses) byOutput.set(use.output, { plan, use });
   }
   const replace = (builder: Builder, node: Node): boolean => {
@@ -104,14 +112,20 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
 }
 
 /** Adds the last node of a use under another name, and the adapted result under the name that others read. */
-function adaptUse(g: Builder, node: Node, { site, method, config, parameters }: SitePlan, use: SiteUse): void {
+function adaptUse(g: Builder, node: Node, plan: SitePlan, use: SiteUse): void {
+  const { site, method, config } = plan;
   const inner = `${use.output}:base`;
   g.addNode({ ...node, inputs: [...node.inputs], outputs: [inner, ...node.outputs.slice(1)] });
   const [x, y] = [g.value(use.input), g.value(inner)];
-  const values = Object.fromEntries(parameters.map((p) => [p.role, g.value(p.name)]));
+  const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
   const result = g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
-    const input = { x: isFloating(x.type) ? g.cast(x, "float32") : x, y: g.cast(y, "float32"), site };
-    return g.cast(method.forward(g, input, values, config), y.type);
+    const at: ForwardInput = {
+      x: isFloating(x.type) ? g.cast(x, "float32") : x,
+      y: g.cast(y, "float32"),
+      site,
+      ...frozenValues(g, site, use, inner),
+    };
+    return g.cast(method.forward(g, at, values, config), y.type);
   });
   g.op("Identity", [result], {}, { outputs: [use.output] });
 }

@@ -26,7 +26,8 @@ export const mergeAdapter = (model: Model, adapter: Adapter): Model => applyDelt
 /**
  * The inverse of {@link mergeAdapter}: subtracts what was added (exact to float32 rounding) and puts back what was
  * replaced. The exact way is to keep the original model, which merging does not change.
- * @param base the original model; needed for methods that replace weights (BitFit, LN tuning, modulesToSave).
+ * @param base the model before this adapter was merged; needed for methods that replace weights (BitFit, LN tuning,
+ *   modulesToSave) and for those whose change depends on the weight (OFT, IA3).
  * @throws PeftError UNMERGE_NEEDS_BASE and those of {@link mergeAdapter}
  */
 export const unmergeAdapter = (merged: Model, adapter: Adapter, base: Model | null = null): Model =>
@@ -44,11 +45,13 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
       throw new PeftError("NO_DELTA", `${method.type} cannot be merged: ${method.noDelta ?? "it has no delta"}.`);
     }
     const frozen = frozenSite(graph, site);
-    const delta = method.delta(tensors, config, site, frozen);
+    const before = bases?.get(site.name) ?? null;
+    if (sign === -1 && method.deltaNeedsWeight && !before) throw needsBase(method.type, site.name);
+    const delta = method.delta(tensors, config, site, (sign === -1 && before) || frozen);
     for (const which of ["weight", "bias"] as const) {
       const change = delta[which];
       if (!change) continue;
-      const values = changed(plan, which, change, sign, frozen, bases?.get(site.name) ?? null);
+      const values = changed(plan, which, change, sign, frozen, before);
       writeOperand(index, site, which, values);
     }
   }
@@ -88,17 +91,12 @@ function changed(
   base: FrozenSite | null,
 ): Float32Array {
   let values: Float32Array;
-  if ("add" in change) {
+  if (sign === -1 && base && (method.deltaNeedsWeight || "replace" in change)) values = base[which]();
+  else if ("add" in change) {
     values = frozen[which]();
     for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + sign * (change.add[i] as number);
   } else if (sign === 1) values = change.replace;
-  else if (base) values = base[which]();
-  else {
-    throw new PeftError(
-      "UNMERGE_NEEDS_BASE",
-      `${method.type} replaced the ${which} of "${site.name}"; unmerging needs the base model.`,
-    );
-  }
+  else throw needsBase(method.type, site.name);
   const bad = values.findIndex((v) => !Number.isFinite(v));
   if (bad >= 0) {
     throw new PeftError("MERGE_NOT_FINITE", `The merged ${which} of "${site.name}" is ${values[bad]} at ${bad}.`, {
@@ -107,6 +105,12 @@ function changed(
   }
   return values;
 }
+
+const needsBase = (type: string, site: string): PeftError =>
+  new PeftError(
+    "UNMERGE_NEEDS_BASE",
+    `What ${type} did to "${site}" cannot be subtracted; unmerging needs the base model.`,
+  );
 
 /** Writes new contents of a site's operand, in place where only this site reads it, else as an initialiser of its own. */
 function writeOperand(index: GraphIndex, site: Site, which: "weight" | "bias", values: Float32Array): void {

@@ -1,6 +1,5 @@
 import { PeftError } from "../errors.ts";
 import { full } from "../methods/full.ts";
-import type { Init } from "../methods/init.ts";
 import { type ByRole, type Method, type ParameterSpec, siteConfig } from "../methods/method.ts";
 import { symbolFrom } from "../onnx/dims.ts";
 import type { Graph, Shape } from "../onnx/ir.ts";
@@ -13,7 +12,7 @@ import { patternValue } from "./targets.ts";
 export interface AdapterParameter {
   /** Name of the graph input and, after peft's prefix, of the tensor in a file: "<site>.<key>". */
   readonly name: string;
-  /** Module path. */
+  /** Module path; "" for a tensor that all sites share. */
   readonly site: string;
   /** Name within the method ("A", "B", "weight", "bias"). */
   readonly role: string;
@@ -22,7 +21,7 @@ export interface AdapterParameter {
   /** Shape of the graph input: free axes are symbols. */
   readonly dims: Shape;
   readonly trainable: boolean;
-  readonly init: Init;
+  readonly spec: ParameterSpec;
   readonly replaces: "weight" | "bias" | null;
 }
 
@@ -32,31 +31,49 @@ export interface SitePlan {
   readonly method: Method;
   /** The method's own options, pattern fields applied. */
   readonly config: object;
-  readonly specs: ByRole<ParameterSpec>;
+  /** The site's own tensors. */
   readonly parameters: readonly AdapterParameter[];
+  /** Tensors that it uses together with the other sites of the adapter. */
+  readonly shared: readonly AdapterParameter[];
 }
 
-/** What a method adds at one site. @throws PeftError UNKNOWN_KEY when a method names a parameter without a key. */
-export function planSite(graph: Graph, site: Site, method: Method, config: AdapterConfig): SitePlan {
-  const own = siteConfig(method, methodConfig(config), site.name, patternValue);
-  const specs = method.parameters(site, own, frozenSite(graph, site));
-  const parameters = Object.entries(specs).map(([role, spec]): AdapterParameter => {
-    const name = parameterName(method, site.name, role);
+/**
+ * What a method adds at some sites.
+ * @throws PeftError UNKNOWN_KEY when a method names a parameter without a key
+ */
+export function planSites(graph: Graph, sites: readonly Site[], method: Method, config: AdapterConfig): SitePlan[] {
+  const shared = planned(method.shared?.(sites, methodConfig(config)) ?? {}, method, null);
+  return sites.map((site): SitePlan => {
+    const own = siteConfig(method, methodConfig(config), site.name, patternValue);
+    const parameters = planned(method.parameters(site, own, frozenSite(graph, site)), method, site.name);
+    return { site, method, config: own, parameters, shared };
+  });
+}
+
+/** Modules that are trained as a whole. */
+export const planSaved = (graph: Graph, sites: readonly Site[]): SitePlan[] => planSites(graph, sites, full, {});
+
+function planned(specs: ByRole<ParameterSpec>, method: Method, site: string | null): AdapterParameter[] {
+  return Object.entries(specs).map(([role, spec]): AdapterParameter => {
     const dims = spec.shape.map((size, axis) => {
       const free = spec.free?.[axis];
-      return free ? symbolFrom(`${site.name}.${free}`) : size;
+      return free ? symbolFrom(`${site ?? method.type.toLowerCase()}.${free}`) : size;
     });
-    const { shape, init, trainable = true, replaces = null } = spec;
-    return { name, site: site.name, role, shape, dims, trainable, init, replaces };
+    const { shape, trainable = true, replaces = null } = spec;
+    const name = parameterName(method, site, role);
+    return { name, site: site ?? "", role, shape, dims, trainable, spec, replaces };
   });
-  return { site, method, config: own, specs, parameters };
 }
 
-/** A module that is trained as a whole. */
-export const planSaved = (graph: Graph, site: Site): SitePlan => planSite(graph, site, full, {});
-
-export function parameterName(method: Method, site: string, role: string): string {
-  const key = method.keys[role];
+/** Name of a tensor in graphs and, without peft's prefix, in files: "<site>.<key>", a shared one's "<key>". */
+export function parameterName(method: Method, site: string | null, role: string): string {
+  const key = (site === null ? method.sharedKeys : method.keys)?.[role];
   if (key === undefined) throw new PeftError("UNKNOWN_KEY", `${method.type} has no key for its parameter "${role}".`);
-  return `${site}.${key}`;
+  return site === null ? key : `${site}.${key}`;
+}
+
+/** Every tensor of some plans, shared ones once. */
+export function parametersOf(plans: readonly SitePlan[]): AdapterParameter[] {
+  const all = plans.flatMap((plan) => [...plan.shared, ...plan.parameters]);
+  return [...new Map(all.map((parameter) => [parameter.name, parameter])).values()];
 }

@@ -5,7 +5,7 @@ import { full } from "../methods/full.ts";
 import type { AdapterTensor, Method } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { TensorData } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import type { Adapter } from "./adapter.ts";
 import { parseAdapterConfig } from "./select.ts";
 import { targetFields } from "./targets.ts";
@@ -63,8 +63,11 @@ export function toPeft(adapter: Adapter, options: { readonly fanInFanOut?: boole
     if (modules.length > 0) config[names.get("targetModules") ?? "target_modules"] = modules;
   }
   if (options.fanInFanOut) config["fan_in_fan_out"] = true;
-  const tensors = new Map(
-    [...adapter.tensors].map(([name, { dims, data }]) => [name, tensorFrom("float32", dims, data) as TensorData]),
+  const tensors = new Map<string, TensorData>(
+    [...adapter.tensors].map(([name, { dims, data, fileType }]) => [
+      name,
+      tensorFrom(fileType ?? "float32", dims, data),
+    ]),
   );
   return { config, tensors };
 }
@@ -95,7 +98,11 @@ export function fromPeft({
     else if (value !== null) otherFields[field] = value;
   }
   const data = new Map<string, AdapterTensor>();
-  for (const [name, tensor] of tensors) data.set(name, { dims: tensor.dims, data: toFloat32Array(tensor) });
+  for (const [name, tensor] of tensors) {
+    const { type, dims } = tensor;
+    if (type !== "int32" && type !== "int64") data.set(name, { dims, data: toFloat32Array(tensor) });
+    else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType: type });
+  }
   return { type: method.type, config: parseAdapterConfig(method, own), tensors: data, otherFields };
 }
 

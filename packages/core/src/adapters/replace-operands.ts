@@ -1,6 +1,6 @@
 import { PeftError } from "../errors.ts";
 import type { Graph, Node, Value } from "../onnx/ir.ts";
-import type { SitePlan } from "./parameters.ts";
+import { parametersOf, type SitePlan } from "./parameters.ts";
 import type { Operand, Site } from "./site.ts";
 
 /**
@@ -9,8 +9,7 @@ import type { Operand, Site } from "./site.ts";
  * name one of them needs is renamed.
  */
 export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph {
-  const parameters = plans.flatMap((p) => p.parameters);
-  const inputs = parameters.map(({ name, dims }): Value => ({ name, type: "float32", shape: dims }));
+  const inputs = parametersOf(plans).map(({ name, dims }): Value => ({ name, type: "float32", shape: dims }));
   const renamed = freeNames(
     graph,
     inputs.map((v) => v.name),

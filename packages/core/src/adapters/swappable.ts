@@ -5,7 +5,7 @@ import type { Model } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
-import { type AdaptedGraph, buildAdapted, type InjectOptions, injectAdapter } from "./inject.ts";
+import { type AdaptedGraph, buildAdapted, type InjectOptions, injectAdapter, isReplacement } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import type { AdapterParameter, SitePlan } from "./parameters.ts";
 import type { Site } from "./site.ts";
@@ -24,9 +24,10 @@ export interface SwappableModel {
 
 /**
  * A model whose adapter is fed on every run, so that one session serves any number of adapters and none: swapping costs a
- * feed. Numbers of a configuration (alpha, rank) are not in the graph but folded into the tensors by {@link adapterFeeds}.
+ * feed. Numbers of a configuration (LoRA's alpha and rank) are folded into the tensors by {@link adapterFeeds}; methods that
+ * cannot do that serve adapters of the one configuration they were made with.
  * @param options as for {@link injectAdapter}: the sites, and the method, that adapters of this model may use.
- * @throws PeftError as injectAdapter; NOT_SWAPPABLE for a method whose forward holds numbers of its configuration
+ * @throws PeftError as injectAdapter
  * @example
  * const swappable = makeSwappable(model, { method: lora, config: { targetModules: ["query", "value"] } });
  * await writeModel("swappable.onnx", swappable.model);
@@ -39,10 +40,8 @@ export function makeSwappable<C extends object>(
   const sites = options.sites ?? findSites(model);
   const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
   const plans = adapted.plans.map((plan): SitePlan => {
-    const isReplacement = plan.parameters.every((p) => p.replaces !== null);
-    if (plan.method.swap) return { ...plan, config: plan.method.swap.config(plan.config) };
-    if (isReplacement) return plan;
-    throw new PeftError("NOT_SWAPPABLE", `${plan.method.type} cannot be fed to a graph that serves several adapters.`);
+    const { swap } = plan.method;
+    return swap ? { ...plan, config: swap.config(plan.config) } : plan;
   });
   const g = buildAdapted(model, plans, false);
   for (const { name } of model.graph.outputs) g.output(g.value(name), name);
@@ -56,14 +55,15 @@ const feed = (dims: readonly number[], data: Float32Array): RuntimeTensor => ({ 
 /** Feeds under which the model is the original one: empty ranks, base weights. */
 function neutralFeeds({ base, plans }: SwappableModel): Record<string, RuntimeTensor> {
   const feeds: Record<string, RuntimeTensor> = {};
-  for (const { site, method, specs, parameters } of plans) {
+  for (const { site, shared, parameters } of plans) {
     const frozen = frozenSite(base.graph, site);
-    for (const { name, role, shape, replaces } of parameters) {
-      const free = specs[role]?.free ?? [];
-      const dims = shape.map((size, axis) => (free[axis] ? 0 : size));
-      if (replaces !== null) feeds[name] = feed(shape, frozen[replaces]());
-      else if (dims.includes(0)) feeds[name] = feed(dims, new Float32Array(0));
-      else throw new PeftError("NO_NEUTRAL", `${method.type} has no values for "${role}" that mean "no adapter".`);
+    for (const { name, shape, spec, replaces } of [...shared, ...parameters]) {
+      const dims = shape.map((size, axis) => (spec.free?.[axis] ? 0 : size));
+      const count = dims.reduce((a, b) => a * b, 1);
+      feeds[name] =
+        replaces === null
+          ? feed(dims, new Float32Array(count).fill(spec.neutral ?? 0))
+          : feed(shape, frozen[replaces]());
     }
   }
   return feeds;
@@ -72,7 +72,7 @@ function neutralFeeds({ base, plans }: SwappableModel): Record<string, RuntimeTe
 /**
  * Feeds for the adapter inputs of a swappable model: those of `adapter`, or the neutral ones for null. Modules that the
  * adapter says nothing about get neutral values.
- * @throws PeftError ADAPTER_MISMATCH; ADAPTER_OUTSIDE when the adapter changes modules that the model has no inputs for
+ * @throws PeftError ADAPTER_MISMATCH; ADAPTER_CONFIG; ADAPTER_OUTSIDE when the adapter changes modules that the model has no inputs for
  * @example
  * await session.run({ ...inputs, ...adapterFeeds(swappable, adapter) });
  */
@@ -80,9 +80,11 @@ export function adapterFeeds(swappable: SwappableModel, adapter: Adapter | null)
   const feeds = neutralFeeds(swappable);
   if (!adapter) return feeds;
   const outside: string[] = [];
+  const served = new Map(swappable.plans.map((plan) => [plan.site.name, plan]));
   for (const plan of adaptedSites(swappable.base.graph, swappable.sites, adapter)) {
+    checkConfig(plan, served.get(plan.site.name));
     const tensors = foldedTensors(plan);
-    for (const { name, role } of plan.parameters) {
+    for (const { name, role } of [...plan.shared, ...plan.parameters]) {
       const tensor = tensors[role];
       if (!Object.hasOwn(feeds, name)) outside.push(name);
       else if (tensor) feeds[name] = feed(tensor.dims, tensor.data);
@@ -99,6 +101,18 @@ export function adapterFeeds(swappable: SwappableModel, adapter: Adapter | null)
     );
   }
   return feeds;
+}
+
+/** Where a forward holds numbers of its configuration, the graph serves adapters of that configuration only. */
+function checkConfig({ site, method, config }: AdaptedSite, served: SitePlan | undefined): void {
+  if (!served || served.method.type !== method.type || method.swap || isReplacement(served)) return;
+  const [expected, received] = [JSON.stringify(served.config), JSON.stringify(config)];
+  if (expected === received) return;
+  throw new PeftError(
+    "ADAPTER_CONFIG",
+    `At "${site.name}" the model serves ${method.type} adapters with ${expected}, received one with ${received}.`,
+    { hint: "Make a swappable model for each configuration, or convert the adapter to LoRA." },
+  );
 }
 
 const foldedTensors = ({ method, tensors, config }: AdaptedSite): AdaptedSite["tensors"] =>

@@ -2,6 +2,7 @@ import type { z } from "zod";
 import type { SiteKind, SiteShape } from "../adapters/site.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
+import type { Random } from "../random/random.ts";
 import type { Init } from "./init.ts";
 
 /** One tensor of an adapter at one site, in PyTorch's layout. */
@@ -15,14 +16,22 @@ export interface ParameterSpec {
   readonly free?: readonly (string | null)[];
   /** The operand of the base model that this parameter takes the place of; then `forward` has nothing to do for it. */
   readonly replaces?: "weight" | "bias";
-  /** Default true; false for state that is saved with the adapter and never trained. */
+  /** Default true; false for state that is saved with the adapter and never trained: indices, masks, random projections. */
   readonly trainable?: boolean;
+  /** Default true; false for what the config and the base model determine: it is made again when a file is read. */
+  readonly saved?: boolean;
+  /** Element type in files. Values are float32 everywhere else (exact for integers below 2^24). Default float32. */
+  readonly fileType?: "int32" | "int64";
+  /** Value of every entry that stands for "no adapter"; default 0. Free axes are empty instead. */
+  readonly neutral?: number;
 }
 
 /** A tensor of an adapter. */
 export interface AdapterTensor {
   readonly dims: readonly number[];
   readonly data: Float32Array;
+  /** Element type in files, where that is not float32. */
+  readonly fileType?: "int32" | "int64";
 }
 
 /** What happens at a site. Values are float32, whatever the base computes in. */
@@ -32,6 +41,52 @@ export interface ForwardInput {
   /** Its result with the bias added. */
   readonly y: Value;
   readonly site: SiteShape;
+  /** The frozen weight in PyTorch's layout (`site.weightShape`). A method that uses it has a dense [out, in] in its graph. */
+  weight(): Value;
+  /** The frozen bias [out], or null. */
+  bias(): Value | null;
+  /** The frozen module applied to another input of x's shape: x'·Wᵀ + c for a linear one. */
+  base(x: Value): Value;
+}
+
+/** What initialisers that fill several tensors together may look at. */
+export interface StartInput<C> {
+  readonly site: SiteShape;
+  readonly config: C;
+  readonly frozen: FrozenSite;
+  /** A stream of the site's own. */
+  readonly random: Random;
+}
+
+/** One adapted module as hooks and penalties see it. */
+export interface HookSite<C> {
+  readonly site: SiteShape;
+  /** The options that hold for it. */
+  readonly config: C;
+  /** Tensor names by role, the shared ones included. */
+  readonly names: ByRole<string>;
+}
+
+/** What a method's hooks are made from. Everything but `values` is plain data. */
+export interface HookSetup<C> {
+  readonly config: C;
+  readonly sites: readonly HookSite<C>[];
+  /** The adapter's tensors as the engine feeds them. Hooks may write into them. */
+  readonly values: ReadonlyMap<string, Float32Array>;
+  readonly totalSteps: number;
+  readonly seed: number | string;
+}
+
+/** Work of a method between the runs of a training, done where the optimiser is. */
+export interface StepHooks {
+  /** Before the batch `step` (from 0): draws a rank, sets a mask. Random numbers must come from (seed, step): resume is exact. */
+  beforeStep?(step: number): void;
+  /** After the optimiser's update, with the gradients it used. */
+  onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
+  /** Everything that is not in the adapter's tensors; saved in checkpoints. */
+  state?(): Readonly<Record<string, Float32Array>>;
+  /** Takes up a saved state. */
+  restore?(state: Readonly<Record<string, Float32Array>>): void;
 }
 
 /** Change of one operand, in the layout of `SiteShape.weightShape`: added to the base, or put in its place. */
@@ -48,7 +103,7 @@ export interface FrozenSite {
   bias(): Float32Array;
 }
 
-/** A method of an object type and not a function type, so that a method of a narrower config is still a `Method`. */
+/** Methods of an object type and not function types, so that a method of a narrower config is still a `Method`. */
 type DeltaOf<C> = {
   of(parameters: ByRole<AdapterTensor>, config: C, site: SiteShape, frozen: FrozenSite): SiteDelta;
 }["of"];
@@ -84,18 +139,38 @@ export interface Method<C extends object = object> {
 
   /** 2. Tensors at a site. May look at the frozen weight. */
   parameters(site: SiteShape, config: C, frozen?: FrozenSite): ByRole<ParameterSpec>;
+  /**
+   * Tensors that all sites of an adapter use together (VeRA's projections, banks of vectors), once per adapter; `forward`
+   * and `delta` get them beside the site's own. Gradients of one that is trained add up over the sites.
+   */
+  shared?(sites: readonly SiteShape[], config: C): ByRole<ParameterSpec>;
+  /** Start values that belong together (both factors of one decomposition); they win over the specs' own. */
+  start?(input: StartInput<C>): ByRole<Float32Array>;
   /** 3. The adapted result. */
   forward(g: Builder, at: ForwardInput, parameters: ByRole<Value>, config: C): Value;
   /** 4. The same change as new weights, or null with a reason. */
   readonly delta: DeltaOf<C> | null;
   /** Why there is no delta. */
   readonly noDelta?: string;
+  /** The delta is not the same for every base weight (it multiplies W): unmerging needs the base model. Default false. */
+  readonly deltaNeedsWeight?: boolean;
   /** 5. Names in a checkpoint of `peft`, after the module's. */
   readonly keys: Readonly<Record<string, string>>;
+  /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.". */
+  readonly sharedKeys?: Readonly<Record<string, string>>;
+
+  /** A regulariser: a scalar that is added to the mean loss of every step, or null when the config asks for none. */
+  penalty?(
+    g: Builder,
+    sites: readonly { readonly site: HookSite<C>; readonly values: ByRole<Value> }[],
+    config: C,
+  ): Value | null;
+  /** Schedules: rank budgets, masks, drawn ranks. */
+  hooks?(setup: HookSetup<C>): StepHooks;
 
   /**
    * For graphs that serve adapters of different configurations: the config whose forward has no numbers of its own, and
-   * the tensors that give the same result under it.
+   * the tensors that give the same result under it. A method without it serves adapters of one configuration.
    */
   readonly swap?: {
     config(config: C): C;
@@ -130,7 +205,7 @@ export function siteConfig<C extends object>(
 
 /** Number of trained values of a method over some sites; shapes are enough. */
 export const parameterCount = <C extends object>(method: Method<C>, config: C, sites: readonly SiteShape[]): number =>
-  sites
-    .flatMap((site) => Object.values(method.parameters(site, config)))
+  [...sites.map((site) => method.parameters(site, config)), method.shared?.(sites, config) ?? {}]
+    .flatMap((specs) => Object.values(specs))
     .filter((spec) => spec.trainable !== false)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);

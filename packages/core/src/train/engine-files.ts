@@ -31,6 +31,7 @@ export interface FileEngine extends Pick<Engine, "step" | "evaluate" | "close"> 
 
 const PARAMETERS = "parameters.safetensors";
 const OPTIMIZER = "optimizer.safetensors";
+const HOOKS = "hooks.safetensors";
 const BEST = "best.safetensors";
 
 /** Adds files to an engine. */
@@ -48,25 +49,29 @@ export function withFiles(engine: Engine): FileEngine {
       return best ?? (await current());
     },
     async save(folder) {
-      const { parameters, optimizer } = await engine.state();
+      const { parameters, optimizer, hooks } = await engine.state();
       await writeParameters(join(folder, PARAMETERS), parameters);
-      const state = Object.entries(optimizer).map(
-        ([name, data]) => [name, tensorFrom("float32", [data.length], data)] as const,
-      );
-      await writeSafetensors(join(folder, OPTIMIZER), state);
+      await writeSafetensors(join(folder, OPTIMIZER), vectors(optimizer));
+      if (Object.keys(hooks).length > 0) await writeSafetensors(join(folder, HOOKS), vectors(hooks));
       if (best) await writeParameters(join(folder, BEST), best);
     },
     async restore(folder) {
-      const { tensors } = await readSafetensors(join(folder, OPTIMIZER));
       await engine.restore({
         parameters: toParameters(await readSafetensors(join(folder, PARAMETERS))),
-        optimizer: Object.fromEntries([...tensors].map(([name, tensor]) => [name, toFloat32Array(tensor)])),
+        optimizer: floatsByName(await readSafetensors(join(folder, OPTIMIZER))),
+        hooks: existsSync(join(folder, HOOKS)) ? floatsByName(await readSafetensors(join(folder, HOOKS))) : {},
       });
       const path = join(folder, BEST);
       best = existsSync(path) ? toParameters(await readSafetensors(path)) : null;
     },
   };
 }
+
+const vectors = (state: Readonly<Record<string, Float32Array>>) =>
+  Object.entries(state).map(([name, data]) => [name, tensorFrom("float32", [data.length], data)] as const);
+
+const floatsByName = ({ tensors }: Safetensors): Record<string, Float32Array> =>
+  Object.fromEntries([...tensors].map(([name, tensor]) => [name, toFloat32Array(tensor)]));
 
 /** Writes parameters as a safetensors file, which appears whole or not at all. */
 export const writeParameters = (path: string, parameters: Parameters): Promise<void> =>

@@ -7,6 +7,7 @@ import { createDropoutFeeds } from "./dropout-feeds.ts";
 import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
 import { locateNonFinite } from "./locate-non-finite.ts";
 import { peakRss } from "./memory.ts";
+import { createHooks } from "./method-hooks.ts";
 import { type EvaluationProgram, gradientName, LOSS_SUM, LOSS_WEIGHT, type TrainingProgram } from "./program.ts";
 
 type AnyGraph = GraphFile | GraphPath;
@@ -21,6 +22,8 @@ export interface EngineSetup<G extends AnyGraph = AnyGraph> {
   readonly groups?: readonly ParameterGroup[];
   readonly seed: number | string;
   readonly threads?: number;
+  /** Steps of the whole training, for methods with a schedule. Default 0. */
+  readonly totalSteps?: number;
 }
 
 export interface StepRequest {
@@ -45,10 +48,11 @@ export interface StepResult {
   readonly peakRssBytes: number;
 }
 
-/** Parameters and optimiser state, as copies. */
+/** Parameters, optimiser state and the state of the method's hooks, as copies. */
 export interface EngineState {
   readonly parameters: Readonly<Record<string, RuntimeTensor>>;
   readonly optimizer: Readonly<Record<string, Float32Array>>;
+  readonly hooks: Readonly<Record<string, Float32Array>>;
 }
 
 /** Steps, evaluations and snapshots over sessions that are open. Calls must not overlap. */
@@ -81,9 +85,14 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   const own = (name: string) =>
     tensors.get(name) ?? fail("PARAMETER", `No value was given for the parameter "${name}".`);
   const pick = (names: readonly string[]): Feeds => Object.fromEntries(names.map((name) => [name, own(name)]));
-  const values = new Map((training?.parameters ?? []).map((name) => [name, own(name).data]));
+  const values: Map<string, Float32Array> = new Map((training?.parameters ?? []).map((name) => [name, own(name).data]));
   const sums = new Map(Array.from(values, ([name, { length }]) => [name, new Float32Array(length)]));
-  const trained = pick(training?.parameters ?? []);
+  const kept = pick([...(training?.parameters ?? []), ...(training?.state ?? [])]);
+  const hooks = createHooks(training?.hooks, {
+    values: new Map(Array.from(tensors, ([name, { data }]) => [name, data])),
+    totalSteps: setup.totalSteps ?? 0,
+    seed: setup.seed,
+  });
   const optimizer =
     training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
   const sessions: RuntimeSession[] = [];
@@ -125,8 +134,9 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       let lossSum = 0;
       let weight = 0;
       for (const sum of sums.values()) sum.fill(0);
+      hooks.beforeStep?.(step);
       const masks = dropout(runs, step);
-      const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...trained });
+      const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...kept });
       for (let k = 0; k < runs.length; k++) {
         const outputs = await trainingSession.run(feedsOf(k));
         const runLoss = floats(outputs[LOSS_SUM], LOSS_SUM)[0] ?? Number.NaN;
@@ -155,6 +165,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       // The divisor is that of torch's clip_grad_norm_.
       if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
       optimizer.step(sums, learningRateScale);
+      hooks.onStep?.(step, sums);
       return {
         loss: lossSum / weight,
         weight,
@@ -181,7 +192,11 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
         });
       }
       const copies = Array.from(tensors, ([name, t]) => [name, { ...t, data: t.data.slice() }] as const);
-      return { parameters: Object.fromEntries(copies), optimizer: Object.fromEntries(state) };
+      return {
+        parameters: Object.fromEntries(copies),
+        optimizer: Object.fromEntries(state),
+        hooks: Object.fromEntries(Object.entries(hooks.state?.() ?? {}).map(([name, data]) => [name, data.slice()])),
+      };
     },
     async restore(state) {
       for (const [name, tensor] of Object.entries(state.parameters)) {
@@ -192,6 +207,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       }
       optimizer?.restore(new Map(Object.entries(state.optimizer)));
       for (const [name, tensor] of Object.entries(state.parameters)) own(name).data.set(floats(tensor, name));
+      hooks.restore?.(state.hooks);
     },
     close,
   };

@@ -5,6 +5,7 @@ import type { LossParts } from "../losses/loss-parts.ts";
 import { sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
+import type { HookPlan } from "./method-hooks.ts";
 
 /** Names of the outputs every training graph has, beside the gradients. */
 export const LOSS_SUM = "loss.sum";
@@ -22,6 +23,10 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
   readonly graph: G;
   /** Trained graph inputs, in the order of the optimiser. */
   readonly parameters: readonly string[];
+  /** Inputs whose values the engine keeps and does not train: masks, indices, projections. */
+  readonly state: readonly string[];
+  /** The method's work between steps. */
+  readonly hooks?: HookPlan;
   /** The other inputs: what a micro-batch feeds. */
   readonly inputs: readonly Value[];
   readonly dropout: readonly DropoutSite[];
@@ -39,15 +44,27 @@ export interface EvaluationProgram<G extends GraphFile | GraphPath = GraphFile> 
 
 const isDropoutInput = (name: string): boolean => name.startsWith("dropout.");
 
+/** What a training program needs beside a loss and parameters. */
+export interface ProgramExtras {
+  /** Graph inputs that the engine feeds and does not train. */
+  readonly state?: readonly Value[];
+  readonly hooks?: HookPlan;
+}
+
 /**
  * Completes a forward graph into a training graph: the loss and its gradient with respect to every parameter become
- * the only outputs.
+ * the only outputs. For a model with an adapter, {@link buildAdapterProgram} does it all.
  * @param parameters graph inputs to train.
  * @throws PeftError as `differentiate`.
  * @example
  * const training = buildTrainingProgram(g, { sum: loss, weight: count }, [g.value("lora_A"), g.value("lora_B")]);
  */
-export function buildTrainingProgram(g: Builder, loss: LossParts, parameters: readonly Value[]): TrainingProgram {
+export function buildTrainingProgram(
+  g: Builder,
+  loss: LossParts,
+  parameters: readonly Value[],
+  { state = [], hooks }: ProgramExtras = {},
+): TrainingProgram {
   const gradients = differentiate(g, [{ value: loss.sum }], parameters);
   g.output(loss.sum, LOSS_SUM);
   g.output(loss.weight, LOSS_WEIGHT);
@@ -55,11 +72,14 @@ export function buildTrainingProgram(g: Builder, loss: LossParts, parameters: re
     g.output(gradients[i] as Value, gradientName(p.name));
   });
   const graph = g.finish({ name: "training", dropUnusedInputs: true });
-  const trained = new Set(parameters.map((p) => p.name));
+  const kept = new Set([...parameters, ...state].map((p) => p.name));
+  const read = new Set(graph.inputs.map((v) => v.name));
   return {
     graph: packGraph(toModel(graph, g.opset)),
     parameters: parameters.map((p) => p.name),
-    inputs: graph.inputs.filter((v) => !trained.has(v.name) && !isDropoutInput(v.name)),
+    state: state.map((p) => p.name).filter((name) => read.has(name)),
+    ...(hooks ? { hooks } : {}),
+    inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutInput(v.name)),
     dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
     couplesSamples: loss.couplesSamples ?? false,
   };

@@ -40,7 +40,7 @@ export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingR
   const resumed = folder ? await folder.load() : null;
   const state: TrainerState = resumed?.state ?? startState();
   const history: History = resumed?.history ?? { losses: [], evaluations: [] };
-  const engine = await openEngine(run, options);
+  const engine = await openEngine(run, options, totalSteps);
   let log: MetricsLog | null = null;
   try {
     if (folder && resumed) await folder.restore(engine);
@@ -134,7 +134,11 @@ function checkRun<Sample>(run: TrainingRun<Sample>, options: TrainOptions): void
   }
 }
 
-async function openEngine<Sample>(run: TrainingRun<Sample>, options: TrainOptions): Promise<FileEngine> {
+async function openEngine<Sample>(
+  run: TrainingRun<Sample>,
+  options: TrainOptions,
+  totalSteps: number,
+): Promise<FileEngine> {
   const setup = {
     training: run.training,
     ...(run.evaluation ? { evaluation: run.evaluation } : {}),
@@ -142,6 +146,7 @@ async function openEngine<Sample>(run: TrainingRun<Sample>, options: TrainOption
     optimizer: options.optimizer,
     groups: run.groups ?? [],
     seed: options.seed,
+    totalSteps,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   };
   return options.isolation === "inline"

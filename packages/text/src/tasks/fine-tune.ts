@@ -3,9 +3,10 @@ import {
   type Adapter,
   type AdapterConfigInput,
   adapterOf,
+  adapterValues,
   at,
+  buildAdapterProgram,
   buildEvaluationProgram,
-  buildTrainingProgram,
   initialParameters,
   injectAdapter,
   type LoraConfig,
@@ -17,7 +18,6 @@ import {
   type TrainingResult,
   type TrainOptionsInput,
   train,
-  trainableValues,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
 import { padIdOf } from "../models/text-inputs.ts";
@@ -79,12 +79,12 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
   const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
   const training = injectAdapter(model.model, { method, config, wantedOutputs, training: true });
   const loss = task.loss(taskGraph(training, task.head));
-  const program = buildTrainingProgram(training.g, loss, trainableValues(training));
+  const program = buildAdapterProgram(training, loss);
   const evaluation = injectAdapter(model.model, { method, config, wantedOutputs });
   const evaluationProgram = buildEvaluationProgram(
     evaluation.g,
     { [PREDICTION]: task.prediction(taskGraph(evaluation, task.head)) },
-    trainableValues(evaluation),
+    adapterValues(evaluation),
   );
   const inputNames = new Set(program.inputs.map((v) => v.name));
   const options = { metricForBest: task.mainMetric, greaterIsBetter: true, ...run.options };

@@ -8,12 +8,15 @@ import { PeftError } from "../../errors.ts";
  *   `_B` without `.weight`; `lora_bias` adds `<module>.lora_B.bias`; DoRA adds `<module>.lora_magnitude_vector` without
  *   `.weight`; trained base biases are `<module>.base_layer.bias` where the module is adapted, `<module>.bias` elsewhere.
  * - LN tuning: `<module>.ln_tuning_layers.weight` and `.bias`.
+ * - tensors that all modules share are `base_model.<key>`, without "model." (VeRA's `base_model.vera_A`); here they keep that name.
  * - modules_to_save: `<module>.weight`, `<module>.bias` and so on, as in the base model, with no trace of the wrapper.
  */
 const prefix = "base_model.model.";
+/** Begins the names of tensors that belong to the adapter as a whole. */
+export const sharedPrefix = "base_model.";
 
 /** @example addPeftPrefix("classifier.weight"); // "base_model.model.classifier.weight" */
-export const addPeftPrefix = (key: string): string => prefix + key;
+export const addPeftPrefix = (key: string): string => (key.startsWith(sharedPrefix) ? key : prefix + key);
 
 /**
  * Tensors under their names without the prefix of `peft`.
@@ -23,7 +26,10 @@ export function stripPeftPrefix<T>(tensors: ReadonlyMap<string, T>, where: strin
   const stripped = new Map<string, T>();
   const without: string[] = [];
   for (const [key, tensor] of tensors) {
-    if (key.startsWith(prefix) && key.length > prefix.length) stripped.set(key.slice(prefix.length), tensor);
+    const name = key.startsWith(prefix) ? key.slice(prefix.length) : key;
+    // A module called "base_model" would be taken for what the adapter shares.
+    const isShared = name.startsWith(sharedPrefix);
+    if (name !== "" && isShared === !key.startsWith(prefix)) stripped.set(name, tensor);
     else without.push(key);
   }
   if (without.length > 0) {

@@ -1,0 +1,49 @@
+import type { Builder } from "../graph/builder.ts";
+import type { ForwardInput } from "../methods/method.ts";
+import type { Value } from "../onnx/ir.ts";
+import { readsFlipped } from "./replace-operands.ts";
+import type { Operand, Site, SiteUse } from "./site.ts";
+
+/**
+ * The frozen module of a use as values of the graph under construction: weight and bias in PyTorch's layout, and the module
+ * applied to another input. Nothing is added before a method asks.
+ * @param inner name under which the last node's result stands in the graph.
+ */
+export function frozenValues(
+  g: Builder,
+  site: Site,
+  use: SiteUse,
+  inner: string,
+): Pick<ForwardInput, "weight" | "bias" | "base"> {
+  // The nodes as they were added: operands may have been renamed on the way.
+  const added = use.nodes.map((node, i) => {
+    const output = i === use.nodes.length - 1 ? inner : (node.outputs[0] ?? "");
+    return g.producerOf(g.value(output)) ?? node;
+  });
+  const operand = ({ node, index }: Operand): Value => {
+    const position = use.nodes.findIndex((n) => n.outputs[0] === node.outputs[0]);
+    return g.value((added[position] ?? node).inputs[index] ?? "");
+  };
+  return {
+    weight() {
+      const value = g.cast(operand(use.weight), "float32");
+      return site.kind === "linear" && readsFlipped(site, use.weight) ? g.transpose(value, [1, 0]) : value;
+    },
+    bias: () => (use.bias ? g.cast(operand(use.bias), "float32") : null),
+    base(x) {
+      const original = g.value(use.input);
+      const renamed = new Map([[use.input, g.cast(x, original.type).name]]);
+      for (const [i, node] of added.entries()) {
+        const [result] = g.addNode({
+          ...node,
+          name: `${x.name}/${node.name || node.op}`,
+          inputs: node.inputs.map((name) => renamed.get(name) ?? name),
+          outputs: [`${x.name}:base:${i}`],
+          attributes: { ...node.attributes },
+        });
+        renamed.set(node.outputs[0] ?? "", (result as Value).name);
+      }
+      return g.cast(g.value(renamed.get(inner) ?? ""), "float32");
+    },
+  };
+}

@@ -1,0 +1,61 @@
+import { type AdaptedGraph, adapterValues, trainableValues } from "../adapters/inject.ts";
+import type { SitePlan } from "../adapters/parameters.ts";
+import { methodConfig } from "../adapters/select.ts";
+import type { LossParts } from "../losses/loss-parts.ts";
+import type { HookSite } from "../methods/method.ts";
+import type { HookPlan } from "./method-hooks.ts";
+import { buildTrainingProgram, type TrainingProgram } from "./program.ts";
+
+/**
+ * Completes a model with an adapter into a training program: the method's penalty is added to the loss, its hooks and its
+ * untrained tensors go along.
+ * @throws PeftError as `differentiate`
+ * @example
+ * const adapted = injectAdapter(model, { method: adalora, config, training: true });
+ * const program = buildAdapterProgram(adapted, task.loss(taskGraph(adapted)));
+ */
+export function buildAdapterProgram(adapted: AdaptedGraph, loss: LossParts): TrainingProgram {
+  const { g, method } = adapted;
+  const trained = new Set(trainableValues(adapted).map((v) => v.name));
+  const hooks = method.hooks ? { hooks: hookPlan(adapted) } : {};
+  return buildTrainingProgram(g, withPenalty(adapted, loss), trainableValues(adapted), {
+    state: adapterValues(adapted).filter((v) => !trained.has(v.name)),
+    ...hooks,
+  });
+}
+
+/** The plans of the method itself, not those of modules that are trained as a whole. */
+const ownPlans = ({ plans, method }: AdaptedGraph): SitePlan[] => plans.filter((plan) => plan.method === method);
+
+/** A site of the model without its graph. */
+const hookSite = ({ site, config, parameters, shared }: SitePlan): HookSite<object> => {
+  const { name, kind, inFeatures, outFeatures, weightShape, hasBias, fanInFanOut } = site;
+  return {
+    site: { name, kind, inFeatures, outFeatures, weightShape, hasBias, fanInFanOut },
+    config,
+    names: Object.fromEntries([...shared, ...parameters].map((p) => [p.role, p.name])),
+  };
+};
+
+const hookPlan = (adapted: AdaptedGraph): HookPlan => ({
+  type: adapted.method.type,
+  config: methodConfig(adapted.config),
+  sites: ownPlans(adapted).map(hookSite),
+});
+
+/**
+ * The mean loss of a batch is the sum of its micro-batches' sums over their total weight, so a penalty that counts once for
+ * the batch is added to each as weight * penalty.
+ */
+function withPenalty(adapted: AdaptedGraph, loss: LossParts): LossParts {
+  const { g, method } = adapted;
+  const sites = ownPlans(adapted).map((plan) => {
+    const site = hookSite(plan);
+    return {
+      site,
+      values: Object.fromEntries(Object.entries(site.names).map(([role, name]) => [role, g.value(name)])),
+    };
+  });
+  const penalty = g.scoped("penalty", () => method.penalty?.(g, sites, methodConfig(adapted.config)) ?? null);
+  return penalty ? { ...loss, sum: g.add(loss.sum, g.mul(loss.weight, penalty)) } : loss;
+}

@@ -1,0 +1,24 @@
+import type { HookSite, StepHooks } from "../methods/method.ts";
+import { methodOf } from "../methods/registry.ts";
+
+/** The hooks of an adapter as plain data: the process that trains makes them again from the method's name. */
+export interface HookPlan {
+  /** `peft_type` of a registered method. */
+  readonly type: string;
+  readonly config: object;
+  readonly sites: readonly HookSite<object>[];
+}
+
+/** What the hooks of one training share with the engine. */
+export interface HookContext {
+  readonly values: ReadonlyMap<string, Float32Array>;
+  readonly totalSteps: number;
+  readonly seed: number | string;
+}
+
+/** Nothing between steps. */
+const none: StepHooks = {};
+
+/** @throws PeftError UNKNOWN_METHOD */
+export const createHooks = (plan: HookPlan | undefined, context: HookContext): StepHooks =>
+  plan ? (methodOf(plan.type).hooks?.({ config: plan.config, sites: plan.sites, ...context }) ?? none) : none;
