@@ -1,4 +1,5 @@
 import type { Graph, Node } from "../onnx/ir.ts";
+import { readNames } from "../onnx/structure.ts";
 import type { Site } from "./site.ts";
 
 const keepsContents = new Set([
@@ -18,8 +19,7 @@ export function valuesBehind(graph: Graph, outputs: readonly string[]): Set<stri
   const needed = new Set(outputs);
   for (let i = graph.nodes.length - 1; i >= 0; i--) {
     const node = graph.nodes[i] as Node;
-    if (node.outputs.some((name) => needed.has(name)))
-      for (const name of node.inputs) if (name !== "") needed.add(name);
+    if (node.outputs.some((name) => needed.has(name))) for (const name of readNames(node)) needed.add(name);
   }
   return needed;
 }

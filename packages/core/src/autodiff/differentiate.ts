@@ -4,6 +4,7 @@ import { gradientRuleOf } from "../gradients/table.ts";
 import type { Builder } from "../graph/builder.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Node, Value } from "../onnx/ir.ts";
+import { readNames, subgraphsOf } from "../onnx/structure.ts";
 import { sumToShape } from "./sum-to-shape.ts";
 
 /** A value to differentiate. A scalar needs no gradient of its own; anything else is given one of its own shape. */
@@ -36,8 +37,8 @@ export function differentiate(
   wanted: readonly Value[],
   options: DifferentiateOptions = {},
 ): Value[] {
+  const active = expandDefinitions(g, wanted);
   const nodes = [...g.nodes];
-  const active = dependents(g, nodes, wanted);
   const partial = new Map<string, Value[]>();
   for (const { value, gradient } of targets) push(partial, value, gradient ?? seed(g, value));
   const totals = new Map<string, Value>();
@@ -53,12 +54,14 @@ export function differentiate(
   };
   g.scoped("grad", () => {
     for (const node of nodes.reverse()) {
-      const inputs = node.inputs.map((name) => (name === "" ? null : g.value(name)));
+      const inputs = valuesRead(g, node);
       const needs = inputs.map((v) => v !== null && active.has(v.name));
       if (!needs.includes(true) || !node.outputs.some((name) => partial.has(name))) continue;
       const outputs = node.outputs.map((name) => (name === "" ? null : g.value(name)));
       const dOutputs = outputs.map((v) => (v ? total(v) : null));
-      const gradients = g.scoped(node.name || node.op, () => applyRule({ g, node, inputs, outputs, dOutputs, needs }));
+      const gradients = g.scoped(node.name || node.op, () =>
+        applyRule({ g, node, inputs, outputs, dOutputs, needs, differentiate: inside }),
+      );
       gradients.forEach((gradient, i) => {
         const value = inputs[i];
         if (gradient && value && needs[i]) push(partial, value, sumToShape(g, gradient, value));
@@ -66,6 +69,37 @@ export function differentiate(
     }
   });
   return wanted.map((value) => total(value) ?? unreached(g, value, targets, options));
+}
+
+const inside: RuleContext["differentiate"] = (g, targets, wanted) =>
+  differentiate(g, targets, wanted, { unreached: "zeros" });
+
+/** The node's inputs, and after them the values that its sub-graphs take from outside. */
+function valuesRead(g: Builder, node: Node): (Value | null)[] {
+  const captured = subgraphsOf(node).length === 0 ? [] : [...readNames(node)].filter((n) => !node.inputs.includes(n));
+  return [...node.inputs, ...captured].map((name) => (name === "" ? null : g.value(name)));
+}
+
+/**
+ * Replaces nodes that are differentiated through their definition and depend on a wanted value, until none is left.
+ * Returns the names of the values that depend on a wanted one.
+ */
+function expandDefinitions(g: Builder, wanted: readonly Value[]): Set<string> {
+  for (;;) {
+    const active = dependents(g, g.nodes, wanted);
+    const composed = g.nodes.filter((node) => {
+      const rule = gradientRuleOf(node);
+      return rule && "define" in rule && [...readNames(node)].some((name) => active.has(name));
+    });
+    if (composed.length === 0) return active;
+    g.replaceNodes(composed, (node) => {
+      const rule = gradientRuleOf(node);
+      if (!rule || !("define" in rule)) throw new PeftError("NO_GRADIENT_RULE", `${node.op} has no definition.`);
+      checkOpset(g, node, rule.opsets);
+      const outputs = node.outputs.map((name) => (name === "" ? null : g.value(name)));
+      return rule.define({ g, node, inputs: valuesRead(g, node), outputs });
+    });
+  }
 }
 
 /** Names of the values that depend on a wanted one through differentiable operators, the wanted ones included. */
@@ -81,7 +115,7 @@ function dependents(g: Builder, nodes: readonly Node[], wanted: readonly Value[]
     active.add(value.name);
   }
   for (const node of nodes) {
-    if (!node.inputs.some((name) => active.has(name))) continue;
+    if (!valuesRead(g, node).some((value) => value && active.has(value.name))) continue;
     const rule = gradientRuleOf(node);
     if (rule && "none" in rule) continue;
     for (const name of node.outputs) if (name !== "" && isFloating(g.value(name).type)) active.add(name);
@@ -103,13 +137,8 @@ function applyRule(context: RuleContext): readonly (Value | null)[] {
     );
   }
   if ("none" in rule) return context.inputs.map(() => null);
-  const [from, to] = rule.opsets;
-  if (node.domain === "" && (g.opset < from || g.opset > to)) {
-    throw new PeftError(
-      "OPSET",
-      `The gradient rule of ${node.op} covers opsets ${from} to ${to}; node "${node.name}" is in opset ${g.opset}.`,
-    );
-  }
+  if ("define" in rule) throw new PeftError("NO_GRADIENT_RULE", `${node.op} "${node.name}" was not replaced.`);
+  checkOpset(g, node, rule.opsets);
   const gradients = rule.backward(context);
   if (gradients.slice(context.inputs.length).some((gradient) => gradient !== null)) {
     throw new PeftError(
@@ -118,6 +147,14 @@ function applyRule(context: RuleContext): readonly (Value | null)[] {
     );
   }
   return gradients;
+}
+
+function checkOpset(g: Builder, node: Node, [from, to]: readonly [number, number]): void {
+  if (node.domain !== "" || (g.opset >= from && g.opset <= to)) return;
+  throw new PeftError(
+    "OPSET",
+    `The gradient rule of ${node.op} covers opsets ${from} to ${to}; node "${node.name}" is in opset ${g.opset}.`,
+  );
 }
 
 function seed(g: Builder, value: Value): Value {

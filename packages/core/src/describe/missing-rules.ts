@@ -2,6 +2,7 @@ import { valuesBehind } from "../adapters/reach.ts";
 import { gradientRuleOf } from "../gradients/table.ts";
 import { inferenceOf, operatorKey } from "../onnx/infer/table.ts";
 import type { Graph, Node } from "../onnx/ir.ts";
+import { readNames } from "../onnx/structure.ts";
 
 /** An operator that stands in the way, and where. */
 export interface MissingOperator {
@@ -34,7 +35,8 @@ export function operatorsWithoutRule(
   const active = new Set(from);
   const missing: Node[] = [];
   for (const node of graph.nodes) {
-    if (!node.inputs.some((name) => active.has(name)) || !node.outputs.some((name) => behind.has(name))) continue;
+    if (![...readNames(node)].some((name) => active.has(name)) || !node.outputs.some((name) => behind.has(name)))
+      continue;
     const rule = gradientRuleOf(node);
     if (rule && "none" in rule) continue;
     if (!rule) missing.push(node);

@@ -6,7 +6,7 @@ import { type RuleContext, rule } from "./rule.ts";
 
 /** The one number a constant holds; null for run-time values and longer constants. */
 function constantNumber(g: Builder, value: Value): number | null {
-  const tensor = g.initializers.get(value.name);
+  const tensor = g.tensorOf(value.name);
   return tensor && elementCount(tensor.dims) === 1 ? (toNumbers(tensor)[0] ?? null) : null;
 }
 

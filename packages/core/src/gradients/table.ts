@@ -4,6 +4,7 @@ import { activations } from "./activations.ts";
 import { arithmetic } from "./arithmetic.ts";
 import { channelNormalization } from "./channel-normalization.ts";
 import { constants } from "./constants.ts";
+import { controlFlow } from "./control-flow.ts";
 import { cumSum } from "./cum-sum.ts";
 import { einsum } from "./einsum.ts";
 import { exponentials } from "./exponentials.ts";
@@ -44,6 +45,7 @@ export const gradientTable: Readonly<Record<OperatorKey, GradientRule>> = {
   ...einsum,
   ...constants,
   ...channelNormalization,
+  ...controlFlow,
 };
 
 /** The rule of a node's operator; undefined when there is none yet. */

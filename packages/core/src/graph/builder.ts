@@ -23,14 +23,15 @@ function afterOps(core: GraphCore, e: ReturnType<typeof elementwiseOps>, s: Retu
 /**
  * A graph builder with one typed function per operator; every call adds nodes and infers shapes.
  * @param opset version of the ONNX domain the graph is written in; default 21.
+ * @param outer builder of the graph around a sub-graph (a branch of If, the body of Loop or Scan).
  * @example
  * const g = createBuilder();
  * const x = g.input("x", "float32", ["batch", 4]);
  * g.output(g.softmax(x), "p");
  * g.finish().nodes.map((n) => n.op); // ["Softmax", "Identity"]
  */
-export function createBuilder(opset = 21) {
-  const core = new GraphCore(opset);
+export function createBuilder(opset = 21, outer: GraphCore | null = null) {
+  const core = new GraphCore(opset, outer);
   const elementwise = elementwiseOps(core);
   const shape = shapeOps(core);
   const ops = { ...elementwise, ...shape, ...matrixOps(core), ...reduceOps(core) };

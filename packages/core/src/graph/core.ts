@@ -5,6 +5,7 @@ import type { InferContext } from "../onnx/infer/context.ts";
 import { knownInts } from "../onnx/infer/known-ints.ts";
 import { inferenceOf, operatorKey } from "../onnx/infer/table.ts";
 import type { Attribute, Dim, Graph, Node, Shape, TensorData, Value, ValueType } from "../onnx/ir.ts";
+import { sortNodes } from "../onnx/structure.ts";
 import { elementCount, readTensorBytes, tensorFrom, toNumbers } from "../onnx/tensor.ts";
 import type { AttributeInput } from "./attributes.ts";
 import { toAttribute } from "./attributes.ts";
@@ -46,21 +47,27 @@ function smallInts(tensor: TensorData): number[] {
  */
 export class GraphCore {
   readonly opset: number;
+  /** The graph around a sub-graph: its values, constants and sizes can be read inside. */
+  readonly outer: GraphCore | null;
   readonly nodes: Node[] = [];
   readonly initializers = new Map<string, TensorData>();
   readonly inputs: Value[] = [];
   private readonly outputNames: { name: string; value: Value }[] = [];
   private readonly values = new Map<string, Value>();
   private readonly producers = new Map<string, Node>();
+  private readonly nodeNames = new Set<string>();
   private readonly intContents = new Map<string, readonly Dim[]>();
   private readonly symbols = new Map<string, SymbolSource>();
   private readonly constants = new Map<string, Value>();
-  private readonly reserved = new Set<string>();
-  private counter = 0;
+  /** Shared by a graph and its sub-graphs: a generated name or symbol means one thing in all of them. */
+  private readonly shared: { counter: number; readonly names: Set<string> };
   private prefix = "";
 
-  constructor(opset = 21) {
+  constructor(opset = 21, outer: GraphCore | null = null) {
     this.opset = opset;
+    this.outer = outer;
+    this.shared = outer?.shared ?? { counter: 0, names: new Set() };
+    this.prefix = outer?.prefix ?? "";
   }
 
   /** Runs `build` with a name prefix on every node it adds, so that profiles and errors can be read. */
@@ -76,26 +83,33 @@ export class GraphCore {
 
   /** Keeps generated names away from names of values that are added later. */
   reserve(names: readonly string[]): void {
-    for (const name of names) this.reserved.add(name);
+    for (const name of names) this.shared.names.add(name);
   }
 
-  private freshName(base: string): string {
+  /** A name that no value of this graph, of the graphs around it or of their sub-graphs has. */
+  freshName(base: string): string {
     for (;;) {
-      const name = `${this.prefix}${base}_${this.counter++}`;
-      if (!this.values.has(name) && !this.reserved.has(name)) return name;
+      const name = `${this.prefix}${base}_${this.shared.counter++}`;
+      if (!this.shared.names.has(name)) return name;
     }
   }
 
+  /** A symbol for a size about which nothing is known. */
+  freshSymbol(): string {
+    return `?${this.shared.counter++}`;
+  }
+
   private register(name: string, type: ValueType): Value {
-    if (this.values.has(name)) throw new PeftError("DUPLICATE_VALUE", `The graph already has a value named "${name}".`);
+    if (this.has(name)) throw new PeftError("DUPLICATE_VALUE", `The graph already has a value named "${name}".`);
     const value: Value = { name, type: type.type, shape: type.shape };
     this.values.set(name, value);
+    this.shared.names.add(name);
     return value;
   }
 
   private learnSymbols(value: Value, override: boolean): void {
     value.shape.forEach((dim, axis) => {
-      if (typeof dim === "string" && atomsOf(dim)[0] === dim && (override || !this.symbols.has(dim))) {
+      if (typeof dim === "string" && atomsOf(dim)[0] === dim && (override || !this.symbolSource(dim))) {
         this.symbols.set(dim, { value, axis });
       }
     });
@@ -152,22 +166,29 @@ export class GraphCore {
 
   /** The value of that name. @throws PeftError UNKNOWN_VALUE */
   value(name: string): Value {
-    const value = this.values.get(name);
+    const value = this.values.get(name) ?? (this.outer?.has(name) ? this.outer.value(name) : undefined);
     if (!value) throw new PeftError("UNKNOWN_VALUE", `The graph has no value named "${name}".`);
     return value;
   }
 
   has(name: string): boolean {
-    return this.values.has(name);
+    return this.values.has(name) || this.outer?.has(name) === true;
+  }
+
+  /** The constant of that name; null for values that are computed or fed. */
+  tensorOf(name: string): TensorData | null {
+    if (this.values.has(name)) return this.initializers.get(name) ?? null;
+    return this.outer?.tensorOf(name) ?? null;
   }
 
   producerOf(value: Value): Node | undefined {
-    return this.producers.get(value.name);
+    return this.producers.get(value.name) ?? this.outer?.producerOf(value);
   }
 
   /** Contents of a small integer value, as far as they are known from shapes and constants. */
   intsOf(value: Value): readonly Dim[] | null {
-    return this.intContents.get(value.name) ?? null;
+    if (this.values.has(value.name)) return this.intContents.get(value.name) ?? null;
+    return this.outer?.intsOf(value) ?? null;
   }
 
   /** Adds a node and returns its outputs. */
@@ -185,7 +206,7 @@ export class GraphCore {
     const names = inputs.map((v) => v?.name ?? "");
     while (names.at(-1) === "") names.pop();
     const node: Node = {
-      name: options.name ?? `${this.prefix}${op}_${this.counter++}`,
+      name: options.name ?? `${this.prefix}${op}_${this.shared.counter++}`,
       op,
       domain,
       inputs: names,
@@ -228,12 +249,20 @@ export class GraphCore {
         return results;
       }
     }
+    node.name = this.ownNodeName(node.name);
     this.nodes.push(node);
     for (const value of results) {
       this.producers.set(value.name, node);
       this.learnSymbols(value, false);
     }
     return results;
+  }
+
+  /** ONNX Runtime refuses a graph with two nodes of one name. */
+  private ownNodeName(name: string): string {
+    const own = name !== "" && this.nodeNames.has(name) ? `${name}#${this.shared.counter++}` : name;
+    this.nodeNames.add(own);
+    return own;
   }
 
   /** Makes output `index` of an existing node available, e.g. the statistics of a LayerNormalization. */
@@ -249,9 +278,49 @@ export class GraphCore {
     return value;
   }
 
+  /** Adds an output to a node whose attributes were changed so that it has one more. */
+  addOutput(node: Node, type: ValueType): Value {
+    const value = this.register(this.freshName(node.op.toLowerCase()), type);
+    node.outputs.push(value.name);
+    this.producers.set(value.name, node);
+    return value;
+  }
+
+  /**
+   * Puts what `build` adds in the place of nodes; each node's outputs keep their names and show the values that `build`
+   * returns for it. The order of nodes is made good afterwards.
+   */
+  replaceNodes(nodes: readonly Node[], build: (node: Node) => readonly (Value | null)[]): void {
+    for (const node of nodes) {
+      this.nodes.splice(this.nodes.indexOf(node), 1);
+      const results = this.scoped(node.name || node.op, () => build(node));
+      node.outputs.forEach((name, i) => {
+        if (name === "") return;
+        const result = results[i];
+        if (!result) throw new PeftError("MISSING_OUTPUT", `${node.op} "${node.name}" is given no output ${i}.`);
+        const shown: Node = {
+          name: `${node.name}/output${i}`,
+          op: "Identity",
+          domain: "",
+          inputs: [result.name],
+          outputs: [name],
+          attributes: {},
+          metadata: node.metadata,
+        };
+        this.nodes.push(shown);
+        this.producers.set(name, shown);
+      });
+    }
+    const sorted = sortNodes(this.nodes);
+    if ("cycle" in sorted) {
+      throw new PeftError("GRAPH_CYCLE", `Replacing ${nodes.map((n) => n.name)} made a cycle of nodes.`);
+    }
+    this.nodes.splice(0, this.nodes.length, ...sorted.order);
+  }
+
   /** Where the size behind an atom of a symbolic dimension can be read at run time. */
   symbolSource(atom: string): SymbolSource | undefined {
-    return this.symbols.get(atom);
+    return this.symbols.get(atom) ?? this.outer?.symbolSource(atom);
   }
 
   private contextOf(node: Node): InferContext {
@@ -260,9 +329,9 @@ export class GraphCore {
       node,
       opset: this.opset,
       inputs,
-      ints: (i) => this.intContents.get(node.inputs[i] ?? "") ?? null,
-      tensor: (i) => this.initializers.get(node.inputs[i] ?? "") ?? null,
-      fresh: () => `?${this.counter++}`,
+      ints: (i) => (inputs[i] ? this.intsOf(inputs[i]) : null),
+      tensor: (i) => this.tensorOf(node.inputs[i] ?? ""),
+      fresh: () => this.freshSymbol(),
     };
   }
 

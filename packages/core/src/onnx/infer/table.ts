@@ -1,11 +1,12 @@
 import type { Infer } from "./context.ts";
+import { controlFlow } from "./control-flow.ts";
 import { elementwise } from "./elementwise.ts";
 import { matrices } from "./matrix.ts";
 import { normalizations } from "./normalization.ts";
 import { reductions } from "./reduce.ts";
 import { shapes } from "./shape.ts";
 
-const table = { ...elementwise, ...reductions, ...matrices, ...shapes, ...normalizations };
+const table = { ...elementwise, ...reductions, ...matrices, ...shapes, ...normalizations, ...controlFlow };
 
 /** An operator this engine knows; its domain stands before "::" if it has one. The gradient table is total over these. */
 export type OperatorKey = keyof typeof table;
