@@ -16,6 +16,17 @@ export { findSites } from "./adapters/sites.ts";
 export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
 export { targetSites } from "./adapters/targets.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
+export { checkFile } from "./check/check-file.ts";
+export type { GradientAgreement, StepTime } from "./check/check-gradients.ts";
+export {
+  type CheckModelOptions,
+  checkModel,
+  type KindCheck,
+  type ModelCheck,
+  type Verdict,
+} from "./check/check-model.ts";
+export { formatCheck } from "./check/format-check.ts";
+export { syntheticInputs } from "./check/synthetic-inputs.ts";
 export { atomicWrite, atomicWriteFolder } from "./checkpoint/atomic-write.ts";
 export { parseConfig } from "./config/parse-config.ts";
 export { shuffle } from "./data/shuffle.ts";

@@ -18,8 +18,15 @@ function pathInNodeName(node: Node): string | null {
   const operator = parts.findIndex(
     (part) => /^[A-Z][A-Za-z]*(_\d+)?(_output_\d+)?$/.test(part) && isOperatorName(part, node),
   );
-  return operator < 0 ? null : parts.slice(0, operator).join(".");
+  return operator < 0 ? null : joinScopes(parts.slice(0, operator));
 }
+
+/**
+ * Scopes as one path. The child of a called container (Sequential) repeats the container's name: the scopes "layers",
+ * "layers.0" are the module layers.0, while the children of a ModuleList, which is never called, come as "layers.0" alone.
+ */
+const joinScopes = (parts: readonly string[]): string =>
+  parts.filter((part, i) => !(parts[i + 1] ?? "").startsWith(`${part}.`)).join(".");
 
 /** Module classes may begin with a capital ("LayerNorm"), so a part must be an operator's name to end the path. */
 const isOperatorName = (part: string, node: Node): boolean => {
@@ -40,8 +47,13 @@ function pathInMetadata(node: Node): string | null {
   const text = node.metadata["pkg.torch.onnx.name_scopes"];
   if (text === undefined) return null;
   const scopes = [...text.matchAll(/'([^']*)'|"([^"]*)"/g)].map((match) => match[1] ?? match[2] ?? "");
-  return scopes.length < 2 ? null : (scopes.at(-2) ?? null);
+  if (scopes.length < 2 || isFoldedNorm(node, scopes.at(-1) ?? "")) return null;
+  return scopes.at(-2) ?? null;
 }
+
+/** The exporter's optimiser writes a BatchNorm into the convolution before it, and gives the result the norm's scope. */
+const isFoldedNorm = ({ op }: Node, traced: string): boolean =>
+  op !== "BatchNormalization" && /batch_norm/.test(traced);
 
 /** Module path of a parameter's name: what stands before ".weight" or ".bias"; null for invented names. */
 function moduleOf(parameter: string): string | null {

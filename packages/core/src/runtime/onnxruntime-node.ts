@@ -25,7 +25,7 @@ async function create(model: Uint8Array | string, options: OpenOptions): Promise
     executionProviders: [...(options.providers ?? ["cpu"])],
     executionMode: "sequential",
     enableMemPattern: false,
-    logSeverityLevel: 3,
+    logSeverityLevel: options.quiet ? 4 : 3,
     extra: { session: settings },
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),

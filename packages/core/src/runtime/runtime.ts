@@ -28,6 +28,8 @@ export interface OpenOptions {
   readonly externalDataFolder?: string;
   /** Execution providers in order of preference; default ["cpu"]. */
   readonly providers?: readonly string[];
+  /** The engine writes nothing to the console; its errors come as exceptions either way. Default false. */
+  readonly quiet?: boolean;
   /** Writes a kernel profile with this file prefix. */
   readonly profile?: string;
 }

@@ -1,0 +1,181 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { tinyModel } from "../adapters/testing/tiny-model.ts";
+import { type Builder, createBuilder } from "../graph/builder.ts";
+import { toModel } from "../graph/to-model.ts";
+import type { Model, Value } from "../onnx/ir.ts";
+import { tensorFrom } from "../onnx/tensor.ts";
+import { encodeModel } from "../onnx/write.ts";
+import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { testRandom } from "../testing/check-gradient.ts";
+import { checkFile } from "./check-file.ts";
+import { checkModel } from "./check-model.ts";
+import { formatCheck } from "./format-check.ts";
+
+const options = { threads: 1, batch: 2, tokens: 8 } as const;
+const check = (model: Model, runtime: Runtime = onnxruntimeNode) => checkModel(model, runtime, options);
+
+const weight = (g: Builder, name: string, dims: readonly number[]): Value => {
+  const random = testRandom(name.length);
+  const size = dims.reduce((a, b) => a * b, 1);
+  return g.initializer(
+    name,
+    tensorFrom(
+      "float32",
+      dims,
+      Array.from({ length: size }, () => random() - 0.5),
+    ),
+  );
+};
+
+/** x [batch, 4] through one linear layer, and what `tail` makes of it. */
+function oneLayer(tail: (g: Builder, y: Value) => Value): Model {
+  const g = createBuilder(17);
+  const y = g.matMul(g.input("x", "float32", ["batch", 4]), weight(g, "layer.weight", [4, 6]));
+  g.output(tail(g, y), "y");
+  return toModel(g.finish(), 17);
+}
+
+test("a good model is ready, and every kind of its sites was compared", async () => {
+  const found = await check(tinyModel());
+  expect(found.reasons).toEqual([]);
+  expect(found.verdict).toBe("ready");
+  expect(found.kinds.map(({ kind, sites }) => [kind, sites])).toEqual([
+    ["linear", 13],
+    ["norm", 4],
+    ["embedding", 1],
+  ]);
+  for (const { gradients, merged } of found.kinds) {
+    expect(gradients?.error).toBeLessThan(1e-3);
+    expect(merged).toBeLessThan(1e-5);
+  }
+  const text = formatCheck(found);
+  expect(text).toContain("encoder.layer.*.attention.self.query");
+  expect(text).toMatch(/a step at batch 2, length 8 took [\d.]+ ms here\nverdict: ready\n$/);
+});
+
+test("a wrong gradient is not trainable", async () => {
+  const wrong: Runtime = {
+    ...onnxruntimeNode,
+    async open(bytes, opened) {
+      const session = await onnxruntimeNode.open(bytes, opened);
+      return {
+        ...session,
+        async run(feeds, names) {
+          const result = await session.run(feeds, names);
+          for (const [name, tensor] of Object.entries(result)) {
+            if (!name.startsWith("check.gradient:")) continue;
+            result[name] = { ...tensor, data: (tensor.data as Float32Array).map((x) => 1.02 * x) };
+          }
+          return result;
+        },
+      };
+    },
+  };
+  const found = await check(tinyModel(), wrong);
+  expect(found.verdict).toBe("not trainable");
+  expect(found.reasons[0]).toMatch(/linear sites: gradients differ from finite differences by (1\.9|2\.0)/);
+});
+
+test("an operator that nobody knows is named, with its node", async () => {
+  const model = tinyModel();
+  const at = model.graph.nodes.findIndex((n) => n.op === "Tanh");
+  const nodes = model.graph.nodes.map((n, i) =>
+    i === at ? { ...n, op: "Mystery", domain: "org.example", name: "odd" } : n,
+  );
+  const found = await check({
+    ...model,
+    opsets: new Map([...model.opsets, ["org.example", 1]]),
+    graph: { ...model.graph, nodes },
+  });
+  expect(found.verdict).toBe("not trainable");
+  expect(found.unknownOperators).toEqual([{ operator: "org.example::Mystery", count: 1, example: "odd" }]);
+  expect(formatCheck(found)).toContain("operators the engine does not know: org.example::Mystery x1 (odd)");
+});
+
+test.each([
+  [
+    "indices alone",
+    (g: Builder, y: Value) => g.cast(g.op("ArgMax", [y], { axis: -1 })[0] as Value, "float32"),
+    /1 of 1 sites have no derivative/,
+  ],
+  [
+    "integers alone",
+    (g: Builder, y: Value) => g.op("ArgMax", [y], { axis: -1 })[0] as Value,
+    /no floating-point output depends on any/,
+  ],
+  ["NaN", (g: Builder, y: Value) => g.log(g.sub(g.mul(g.mul(y, y), -1), 1)), /NaN or infinity on made-up inputs/],
+] as const)("a model that puts out %s is not trainable", async (_, tail, reason) => {
+  const found = await check(oneLayer(tail));
+  expect(found.verdict).toBe("not trainable");
+  expect(found.reasons.join("; ")).toMatch(reason);
+});
+
+test("a model without weights is not trainable", async () => {
+  const g = createBuilder(17);
+  const x = g.input("x", "float32", ["batch", 4]);
+  g.output(g.mul(x, x), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found).toMatchObject({ verdict: "not trainable", reasons: [expect.stringContaining("no linear layer")] });
+});
+
+test("a batch that the exporter wrote into the graph is a limit, and the node is named", async () => {
+  const model = oneLayer((g, y) => g.op("Reshape", [y, g.ints([2, 3, 2])], {}, { name: "/split/Reshape" })[0] as Value);
+  const found = await check(model);
+  expect(found.verdict).toBe("ready with limits");
+  expect(found.reasons).toEqual([
+    'the batch is written into the graph: it runs with 2, node "/split/Reshape" refuses 3',
+  ]);
+});
+
+test("rows that are mixed by a folded batch are a limit", async () => {
+  // [-1, 12] puts two rows of six side by side: every size that is even runs, and rows see each other.
+  const mixed = oneLayer((g, y) => {
+    const pairs = g.softmax(g.op("Reshape", [y, g.ints([1, -1])])[0] as Value);
+    return g.op("Reshape", [pairs, g.ints([-1, 6])])[0] as Value;
+  });
+  const found = await check(mixed);
+  expect(found.verdict).toBe("ready with limits");
+  expect(found.reasons).toEqual([expect.stringContaining('rows of a batch change each other in "y"')]);
+});
+
+test("fixed sizes are a limit", async () => {
+  const g = createBuilder(17);
+  const x = g.input("x", "float32", [1, 4]);
+  g.output(g.relu(g.matMul(x, weight(g, "layer.weight", [4, 6]))), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found.verdict).toBe("ready with limits");
+  expect(found.reasons).toEqual(["the file fixes its sizes: every run takes x [1, 4]"]);
+});
+
+test("sites behind an operator without a rule are a limit, the others are checked", async () => {
+  const g = createBuilder(17);
+  const x = g.input("x", "float32", ["batch", 4]);
+  const first = g.matMul(x, weight(g, "first.weight", [4, 6]));
+  const rounded = g.cast(g.op("ArgMax", [first], { axis: -1, keepdims: 1 })[0] as Value, "float32");
+  g.output(g.matMul(g.mul(x, rounded), weight(g, "second.weight", [4, 3])), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found.kinds.map(({ kind, sites }) => [kind, sites])).toEqual([["linear", 1]]);
+  expect(found.verdict).toBe("ready with limits");
+  expect(found.reasons[0]).toMatch(/1 of 2 sites have no derivative/);
+});
+
+test("files that cannot be read are not trainable, and the reason says why", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "onnx-peft-"));
+  try {
+    const bytes = encodeModel(tinyModel());
+    const path = join(folder, "model.onnx");
+    for (const content of [bytes.subarray(0, bytes.length / 2), new Uint8Array(0), Buffer.from("no model")]) {
+      await writeFile(path, content);
+      const found = await checkFile(path, onnxruntimeNode, options);
+      expect(found.verdict).toBe("not trainable");
+      expect(found.reasons).toHaveLength(1);
+    }
+    expect((await checkFile(join(folder, "absent.onnx"), onnxruntimeNode)).verdict).toBe("not trainable");
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,305 @@
+import { freemem } from "node:os";
+import { mergeAdapter } from "../adapters/merge.ts";
+import type { Site, SiteKind } from "../adapters/site.ts";
+import { findSites } from "../adapters/sites.ts";
+import { describeModel, type MemoryEstimate } from "../describe/describe.ts";
+import { type MissingOperator, unknownOperators } from "../describe/missing-rules.ts";
+import { PeftError } from "../errors.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
+import { full } from "../methods/full.ts";
+import { lora } from "../methods/lora.ts";
+import type { Method } from "../methods/method.ts";
+import type { Model, Value } from "../onnx/ir.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import { checkGradients, type GradientAgreement, type GradientCheck, type StepTime } from "./check-gradients.ts";
+import { findBakedSizes, findWorkingRun, type WorkingRun } from "./find-sizes.ts";
+import type { InputSizes } from "./input-sizes.ts";
+import { exporterOf, precisionOf } from "./model-facts.ts";
+import { openModel } from "./open-model.ts";
+import { type TrainableSites, trainableSites } from "./trainable-sites.ts";
+import { floatsOf, outputOf, relativeDistance } from "./vectors.ts";
+
+export interface CheckModelOptions {
+  /** Sizes that memory and time are estimated for; default 8 and 128. */
+  readonly batch?: number;
+  readonly tokens?: number;
+  /** Threads of the runtime; default its own choice. */
+  readonly threads?: number;
+  /** Kinds of sites to check; default all that the model has. */
+  readonly kinds?: readonly SiteKind[];
+}
+
+export type Verdict = "ready" | "ready with limits" | "not trainable";
+
+/** What was found out about one kind of sites. */
+export interface KindCheck {
+  readonly kind: SiteKind;
+  /** How it was adapted: LoRA of rank 2, or the weights themselves. */
+  readonly method: string;
+  readonly sites: number;
+  /** Null when something failed before gradients could be compared: see `problem`. */
+  readonly gradients: GradientAgreement | null;
+  /** Distance of merged from unmerged outputs, relative; null when merging was refused. */
+  readonly merged: number | null;
+  readonly problem: string | null;
+}
+
+export interface ModelCheck {
+  readonly verdict: Verdict;
+  /** Why it is not trainable, or which limits there are. */
+  readonly reasons: readonly string[];
+  readonly opset: number | null;
+  readonly exporter: string;
+  readonly precision: string;
+  readonly nodes: number;
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly Value[];
+  readonly sites: readonly Pick<Site, "name" | "kind" | "inFeatures" | "outFeatures" | "hasBias" | "nameSource">[];
+  /** Sizes of the inputs that were made up. */
+  readonly sizes: InputSizes | null;
+  readonly unknownOperators: readonly MissingOperator[];
+  /** Operators without a rule that lie between sites and outputs. */
+  readonly operatorsInTheWay: readonly MissingOperator[];
+  readonly kinds: readonly KindCheck[];
+  /** Null when it cannot be trained. */
+  readonly memory: MemoryEstimate | null;
+  /** Sizes that the estimate is for. */
+  readonly memorySizes: Readonly<Record<string, number>>;
+  /** Time of a training step of the first kind of `kinds` on this machine; null when none ran. */
+  readonly step: StepTime | null;
+}
+
+const methods: readonly { readonly kind: SiteKind; readonly method: Method; readonly label: string }[] = [
+  { kind: "linear", method: lora as unknown as Method, label: "LoRA" },
+  { kind: "conv", method: full as unknown as Method, label: "weights" },
+  { kind: "norm", method: full as unknown as Method, label: "weights" },
+  { kind: "embedding", method: full as unknown as Method, label: "weights" },
+];
+
+/** Relative difference of merged and unmerged outputs that rounding explains: merged weights are stored in the file's type. */
+const mergeTolerance = (precision: string): number => (precision === "float32" ? 1e-4 : 3e-2);
+
+/**
+ * Tries a model: finds its sites and what stands in their way, makes up inputs, runs it, compares the gradients of adapters
+ * with finite differences and merged outputs with unmerged ones, and says in one word whether it can be trained. Nothing about
+ * the model is assumed, and nothing is trained or written. Costs some 60 runs of 2 short rows.
+ *
+ * Problems of the model are part of the result and not thrown.
+ * @param runtime the engine, e.g. `onnxruntimeNode`.
+ * @example
+ * const check = await checkModel(await readModel("model.onnx"), onnxruntimeNode);
+ * process.stdout.write(formatCheck(check)); // ... verdict: ready
+ */
+export async function checkModel(model: Model, runtime: Runtime, options: CheckModelOptions = {}): Promise<ModelCheck> {
+  const facts = {
+    opset: model.opsets.get("") ?? model.opsets.get("ai.onnx") ?? null,
+    exporter: exporterOf(model),
+    precision: precisionOf(model),
+    nodes: model.graph.nodes.length,
+    inputs: model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name)),
+    outputs: model.graph.outputs,
+  };
+  const found = new Findings();
+  try {
+    await examine(model, runtime, options, found);
+  } catch (error) {
+    if (!PeftError.isInstance(error)) throw error;
+    found.problems.push(error.message);
+  }
+  const { problems, limits, ...rest } = found;
+  const verdict: Verdict = problems.length > 0 ? "not trainable" : limits.length > 0 ? "ready with limits" : "ready";
+  return { verdict, reasons: [...problems, ...limits], ...facts, ...rest };
+}
+
+/** What is known so far; an error on the way leaves it as it is. */
+class Findings {
+  readonly problems: string[] = [];
+  readonly limits: string[] = [];
+  readonly kinds: KindCheck[] = [];
+  sites: readonly Site[] = [];
+  sizes: InputSizes | null = null;
+  unknownOperators: readonly MissingOperator[] = [];
+  operatorsInTheWay: readonly MissingOperator[] = [];
+  memory: MemoryEstimate | null = null;
+  memorySizes: Readonly<Record<string, number>> = {};
+  step: StepTime | null = null;
+}
+
+async function examine(model: Model, runtime: Runtime, options: CheckModelOptions, found: Findings): Promise<void> {
+  const prepared = prepareModel(model);
+  found.unknownOperators = unknownOperators(prepared.graph);
+  const session = await openModel(runtime, model, options.threads);
+  let run: WorkingRun;
+  try {
+    run = await findWorkingRun(session, model.graph);
+    found.sizes = run.sizes;
+    found.limits.push(
+      ...(await findBakedSizes(session, model.graph, run)).map(({ reason }) => reason),
+      ...fixedSizes(model),
+    );
+  } finally {
+    await session.close();
+  }
+  if (found.unknownOperators.length > 0) {
+    found.problems.push(`the engine does not know ${listed(found.unknownOperators)}`);
+    return;
+  }
+  found.sites = findSites(model);
+  const names = model.graph.outputs.map((v) => v.name);
+  const trainable = trainableSites(prepared.graph, found.sites, names);
+  found.operatorsInTheWay = trainable.missing;
+  noteSites(found, trainable);
+  if (found.problems.length > 0) return;
+  estimateMemory(model, options, trainable, found);
+  const timed = timedSizes(run.sizes, options, found.memory);
+  for (const entry of methods) {
+    const sites = trainable.sites.filter((site) => site.kind === entry.kind);
+    if (sites.length === 0 || options.kinds?.includes(entry.kind) === false) continue;
+    const { step, ...check } = await checkKind(model, {
+      runtime,
+      entry,
+      sites,
+      trainable,
+      run,
+      timed: found.step ? null : timed,
+      options,
+    });
+    found.kinds.push(check);
+    found.step ??= step;
+  }
+  judge(found, precisionOf(model));
+}
+
+function estimateMemory(
+  model: Model,
+  { batch, tokens }: CheckModelOptions,
+  { outputs }: TrainableSites,
+  found: Findings,
+): void {
+  const description = describeModel(model, {
+    ...(batch === undefined ? {} : { batch }),
+    ...(tokens === undefined ? {} : { tokens }),
+    ...(outputs[0] === undefined ? {} : { wantedOutput: outputs[0] }),
+  });
+  found.memory = description.memory;
+  found.memorySizes = description.symbolSizes;
+}
+
+/** Sizes of a training step to time: those asked for, or the small ones of the check when that would take too much memory. */
+function timedSizes(
+  sizes: InputSizes,
+  { batch = 8, tokens = 128 }: CheckModelOptions,
+  memory: MemoryEstimate | null,
+): InputSizes {
+  if (memory && memory.totalBytes > freemem() / 2) return sizes;
+  return { batch, length: Math.max(tokens, sizes.length) };
+}
+
+const listed = (operators: readonly MissingOperator[]): string =>
+  operators.map(({ operator, count, example }) => `${operator} (${count} x, first "${example}")`).join(", ");
+
+/** Inputs whose batch or length the file fixes: it can be trained, in portions of that size. */
+function fixedSizes({ graph }: Model): string[] {
+  const fixed = graph.inputs.filter(
+    ({ name, shape }) => !graph.initializers.has(name) && shape.length > 0 && typeof shape[0] === "number",
+  );
+  if (fixed.length === 0 || fixed.length < graph.inputs.filter((v) => v.shape.length > 0).length) return [];
+  const shown = fixed.map(({ name, shape }) => `${name} [${shape.join(", ")}]`).join(", ");
+  return [`the file fixes its sizes: every run takes ${shown}`];
+}
+
+function noteSites(found: Findings, { sites, blocked, missing, unreached }: TrainableSites): void {
+  const total = found.sites.length;
+  const why =
+    missing.length > 0
+      ? `lie behind ${listed(missing)}, which ${missing.length === 1 ? "has" : "have"} no gradient rule`
+      : "have no derivative: nothing but indices, comparisons or sizes comes out of them";
+  if (total === 0) {
+    found.problems.push("it has no linear layer, convolution, norm or embedding with constant weights");
+  } else if (sites.length === 0 && blocked.length === 0) {
+    found.problems.push(`no floating-point output depends on any of its ${unreached.length} sites`);
+  } else if (blocked.length > 0) {
+    (sites.length === 0 ? found.problems : found.limits).push(`${blocked.length} of ${total} sites ${why}`);
+  }
+}
+
+interface KindOptions {
+  readonly runtime: Runtime;
+  readonly entry: (typeof methods)[number];
+  readonly sites: readonly Site[];
+  readonly trainable: TrainableSites;
+  readonly run: WorkingRun;
+  readonly timed: InputSizes | null;
+  readonly options: CheckModelOptions;
+}
+
+type TimedKindCheck = KindCheck & { readonly step: StepTime | null };
+
+async function checkKind(
+  model: Model,
+  { runtime, entry, sites, trainable, run, timed, options }: KindOptions,
+): Promise<TimedKindCheck> {
+  const { kind, method, label } = entry;
+  const { threads } = options;
+  const config = { ...(kind === "linear" ? { r: 2 } : {}), targetModules: sites.map((site) => site.name) };
+  const base = { kind, method: label, sites: sites.length };
+  let checked: GradientCheck;
+  try {
+    const { outputs } = trainable;
+    checked = await checkGradients(model, { runtime, method, config, sites, outputs, run, timed, threads });
+  } catch (error) {
+    if (!PeftError.isInstance(error)) throw error;
+    return { ...base, gradients: null, merged: null, problem: error.message, step: null };
+  }
+  const { agreement: gradients, step } = checked;
+  try {
+    const merged = await mergedDistance(model, runtime, checked, run, threads);
+    return { ...base, gradients, merged, problem: null, step };
+  } catch (error) {
+    if (!PeftError.isInstance(error)) throw error;
+    return { ...base, gradients, merged: null, problem: error.message, step };
+  }
+}
+
+/** How far the outputs with the adapter written into the weights are from those with the adapter beside them. */
+async function mergedDistance(
+  model: Model,
+  runtime: Runtime,
+  { adapter, outputs }: GradientCheck,
+  run: WorkingRun,
+  threads: number | undefined,
+): Promise<number> {
+  const session = await openModel(runtime, mergeAdapter(model, adapter), threads);
+  try {
+    const result = await session.run(run.feeds, Object.keys(outputs));
+    const distances = Object.entries(outputs).map(([name, expected]) =>
+      relativeDistance(floatsOf(outputOf(result, name)), floatsOf(expected)),
+    );
+    return Math.max(...distances);
+  } finally {
+    await session.close();
+  }
+}
+
+/** Linear layers decide, or what there is in their place; other kinds that fail are limits. */
+function judge(found: Findings, precision: string): void {
+  const tolerance = mergeTolerance(precision);
+  found.kinds.forEach((check, i) => {
+    const list = i === 0 ? found.problems : found.limits;
+    const { kind, gradients, merged, problem } = check;
+    if (!gradients) list.push(`${kind} sites: ${problem}`);
+    else if (gradients.inconclusive) {
+      found.limits.push(
+        `${kind} sites: gradients could not be verified, rounding hides them (${percent(gradients.noise)})`,
+      );
+    } else if (!gradients.agrees) {
+      list.push(`${kind} sites: gradients differ from finite differences by ${percent(gradients.error)}`);
+    }
+    if (!gradients) return;
+    if (merged === null) found.limits.push(`${kind} sites: merging was refused: ${problem}`);
+    else if (!(merged <= tolerance))
+      found.limits.push(`${kind} sites: merged and unmerged outputs differ by ${percent(merged)}`);
+  });
+}
+
+const percent = (x: number): string => `${(100 * x).toPrecision(2)} %`;
