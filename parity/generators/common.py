@@ -50,7 +50,7 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: numpy.ascontiguousarray(tensor.detach().cpu().numpy()) for name, tensor in sorted(tensors.items())}
     save_file(arrays, path)
-    print(f"  {path.relative_to(GOLDEN.parent)}  {path.stat().st_size:,} bytes, {len(arrays)} tensors", flush=True)
+    print(f"  {path.parent.name}/{path.name}  {path.stat().st_size:,} bytes, {len(arrays)} tensors", flush=True)
 
 
 def save_json(path: Path, value: object) -> None:
@@ -59,7 +59,7 @@ def save_json(path: Path, value: object) -> None:
     # Lists of plain values on one line each.
     text = re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + re.sub(r",\s+", ", ", found[1]) + "]", text)
     path.write_text(text + "\n", encoding="utf-8")
-    print(f"  {path.relative_to(GOLDEN.parent)}  {path.stat().st_size:,} bytes", flush=True)
+    print(f"  {path.parent.name}/{path.name}  {path.stat().st_size:,} bytes", flush=True)
 
 
 def relative_difference(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> float:
