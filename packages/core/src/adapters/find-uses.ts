@@ -125,22 +125,23 @@ function normParts(index: GraphIndex, node: Node): FoundUse | null {
   return null;
 }
 
-const finders: Readonly<Record<string, (index: GraphIndex, node: Node) => FoundUse | null>> = {
-  MatMul: linearUse,
-  Gemm: linearUse,
-  "com.microsoft::FusedMatMul": linearUse,
-  Gather: embeddingUse,
-  Conv: convUse,
-  LayerNormalization: normUse,
-  RMSNormalization: normUse,
-  SimplifiedLayerNormalization: normUse,
-  Mul: normParts,
-};
+/** A map: an operator of a file may be called "toString". */
+const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse | null> = new Map([
+  ["MatMul", linearUse],
+  ["Gemm", linearUse],
+  ["com.microsoft::FusedMatMul", linearUse],
+  ["Gather", embeddingUse],
+  ["Conv", convUse],
+  ["LayerNormalization", normUse],
+  ["RMSNormalization", normUse],
+  ["SimplifiedLayerNormalization", normUse],
+  ["Mul", normParts],
+]);
 
 /** Every use of a weight by a node that is a module's work, in graph order. */
 export function findUses(index: GraphIndex): FoundUse[] {
   return index.graph.nodes.flatMap((node) => {
-    const find = finders[node.domain === "" ? node.op : `${node.domain}::${node.op}`];
+    const find = finders.get(node.domain === "" ? node.op : `${node.domain}::${node.op}`);
     const found = find?.(index, node);
     return found ? [found] : [];
   });

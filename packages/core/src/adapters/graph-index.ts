@@ -49,6 +49,9 @@ const swapsMatrix = (node: Node, tensor: TensorData): boolean => {
   return tensor.dims.length === 2 && (perm === null || perm === undefined || (perm[0] === 1 && perm[1] === 0));
 };
 
+/** Casts and transposes that a weight passes; a file with thousands in a row, for each of thousands of nodes, is hostile. */
+const longestChain = 16;
+
 /** The initialiser behind input `i` of a node, through Identity, Cast and matrix transposes; null if there is none. */
 export function operandOf(index: GraphIndex, node: Node, i: number): Operand | null {
   const through: Node[] = [];
@@ -66,7 +69,7 @@ export function operandOf(index: GraphIndex, node: Node, i: number): Operand | n
     }
     const producer = index.producers.get(name);
     if (producer?.domain !== "" || !["Identity", "Cast", "Transpose"].includes(producer.op)) return null;
-    through.push(producer);
+    if (through.push(producer) > longestChain) return null;
     name = producer.inputs[0] ?? "";
   }
 }
@@ -75,7 +78,7 @@ export function operandOf(index: GraphIndex, node: Node, i: number): Operand | n
 export function operandNames(index: GraphIndex, operand: Operand): string[] {
   const names: string[] = [];
   let name = operand.node.inputs[operand.index] ?? "";
-  while (name !== "" && names.length < 16) {
+  while (name !== "" && names.length <= longestChain) {
     names.push(name);
     if (name === operand.initializer) break;
     name = index.producers.get(name)?.inputs[0] ?? "";

@@ -52,3 +52,19 @@ test.each([
 ])("%s is refused", (pattern) => {
   expect(() => compilePattern(pattern)).toThrow(PeftError);
 });
+
+const long = "a".repeat(1024);
+test.each([
+  ["a look-ahead for every position", "((?!.*b).)*", 2900],
+  ["choices", "(a*|a*|a*|a*|a*|a*)*", 1500],
+  ["repetitions", "a*", 16_000],
+  ["counts", "((a|aa){500,1000}){500,1000}", 1000],
+])("a pattern of many %s is stopped", (_, part, times) => {
+  expect(() => compilePattern(part.repeat(times))(long)).toThrow(expect.objectContaining({ code: "PATTERN" }));
+});
+
+test("a list of 500 whole names behind .* is not stopped", () => {
+  const name = (i: number): string => `model.vision_tower.encoder.layers.${i}.self_attn.query_key_value`;
+  const pattern = `.*(${Array.from({ length: 500 }, (_, i) => name(i)).join("|")})`;
+  expect(compilePattern(pattern)(`base_model.model.${name(499)}`)).toBe(true);
+});

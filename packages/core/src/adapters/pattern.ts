@@ -2,9 +2,9 @@ import { PeftError } from "../errors.ts";
 
 /**
  * Regular expressions from configuration files, matched in polynomial time. A backtracking engine can be made to run for
- * years by a pattern of ten characters; this one follows all positions at once (Thompson 1968), so a hostile file costs
- * at most pattern length times the square of the name's length. It answers yes or no for the whole text, as Python's
- * `re.fullmatch` does. Not supported, and refused: back-references, inline flags, look-behind, conditionals.
+ * years by a pattern of ten characters; this one follows all positions at once (Thompson 1968), and a match that still
+ * takes too many steps is refused. It answers yes or no for the whole text, as Python's `re.fullmatch` does. Not
+ * supported, and refused: back-references, inline flags, look-behind, conditionals.
  */
 type Item =
   | { readonly kind: "char"; readonly test: (char: string) => boolean }
@@ -19,6 +19,21 @@ const maxText = 1024;
 const maxRepeat = 1000;
 const maxDepth = 100;
 const maxNesting = 4;
+/**
+ * Positions followed in one match, some 50 ms. A pattern of 500 whole names of 100 characters behind `.*` takes 150,000 on a
+ * name of that length; patterns made to be slow take millions.
+ */
+const maxSteps = 500_000;
+
+/** Counts the positions that a match follows. */
+interface Budget {
+  left: number;
+}
+
+/** What a compiled pattern may take, over all: real configs use some hundred different ones. */
+const cacheCharacters = 8_000_000;
+const cache = new Map<string, (text: string) => boolean>();
+let cached = 0;
 
 const sameSet = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean =>
   a.size === b.size && [...a].every((x) => b.has(x));
@@ -30,29 +45,35 @@ function nesting(item: Item, kind: "repeat" | "look"): number {
 }
 
 /** Every end that `item` can reach from `starts`. */
-function step(item: Item, text: string, starts: ReadonlySet<number>): ReadonlySet<number> {
+function step(item: Item, text: string, starts: ReadonlySet<number>, budget: Budget): ReadonlySet<number> {
   if (starts.size === 0) return starts;
+  budget.left -= starts.size;
+  if (budget.left < 0) {
+    throw new PeftError("PATTERN", `A pattern takes more than ${maxSteps} steps on the name "${text.slice(0, 80)}".`, {
+      hint: "Nest fewer repetitions.",
+    });
+  }
   switch (item.kind) {
     case "char":
       return new Set([...starts].filter((i) => i < text.length && item.test(text.charAt(i))).map((i) => i + 1));
     case "assert":
       return new Set([...starts].filter((i) => item.test(text, i)));
     case "look":
-      return new Set([...starts].filter((i) => step(item.body, text, new Set([i])).size > 0 !== item.negative));
+      return new Set([...starts].filter((i) => step(item.body, text, new Set([i]), budget).size > 0 !== item.negative));
     case "sequence":
-      return item.items.reduce((ends, part) => step(part, text, ends), starts);
+      return item.items.reduce((ends, part) => step(part, text, ends, budget), starts);
     case "choice":
-      return new Set(item.items.flatMap((part) => [...step(part, text, starts)]));
+      return new Set(item.items.flatMap((part) => [...step(part, text, starts, budget)]));
     case "repeat": {
       let current = starts;
       for (let i = 0; i < item.min && current.size > 0; i++) {
-        const next = step(item.body, text, current);
+        const next = step(item.body, text, current, budget);
         if (sameSet(next, current)) break; // every further round gives the same
         current = next;
       }
       const ends = new Set(current);
       for (let i = item.min; i < item.max && current.size > 0; i++) {
-        current = new Set([...step(item.body, text, current)].filter((end) => !ends.has(end)));
+        current = new Set([...step(item.body, text, current, budget)].filter((end) => !ends.has(end)));
         for (const end of current) ends.add(end);
       }
       return ends;
@@ -202,8 +223,9 @@ function parse(source: string): Item {
 }
 
 /**
- * Compiles a Python-style pattern to a test of whole texts (`re.fullmatch`). Safe for patterns from untrusted files.
- * @throws PeftError PATTERN for what is malformed, too long or not supported
+ * Compiles a Python-style pattern to a test of whole texts (`re.fullmatch`). Safe for patterns from untrusted files; equal
+ * patterns are compiled once.
+ * @throws PeftError PATTERN for what is malformed, too long or not supported; when it is used, for what takes too long
  * @example
  * compilePattern(String.raw`.*layer\.(0|1)\..*query`)("bert.encoder.layer.1.attention.self.query"); // true
  */
@@ -214,11 +236,20 @@ export function compilePattern(pattern: string): (text: string) => boolean {
       `Expected a pattern of at most ${maxLength} characters, received ${pattern.length}.`,
     );
   }
+  const known = cache.get(pattern);
+  if (known) return known;
   const item = parse(pattern);
-  return (text) => {
+  const test = (text: string): boolean => {
     if (text.length > maxText) {
       throw new PeftError("PATTERN", `Expected a name of at most ${maxText} characters, received ${text.length}.`);
     }
-    return step(item, text, new Set([0])).has(text.length);
+    return step(item, text, new Set([0]), { left: maxSteps }).has(text.length);
   };
+  cached += pattern.length;
+  if (cached > cacheCharacters) {
+    cache.clear();
+    cached = pattern.length;
+  }
+  cache.set(pattern, test);
+  return test;
 }

@@ -143,13 +143,13 @@ export function targetSites(
 
 function nothingFound(field: string, wanted: readonly string[], available: readonly string[]): PeftError {
   const endings = [...new Set(available.flatMap((name) => [name.split(".").at(-1) ?? name, name]))];
-  const near = [...new Set(wanted.flatMap((name) => nearestName(name, endings) ?? []))].slice(0, 5);
+  const near = [...new Set(wanted.slice(0, 8).flatMap((name) => nearestName(name, endings) ?? []))].slice(0, 5);
   const shown = near.length > 0 ? `Did you mean ${near.map((n) => `"${n}"`).join(", ")}?` : "";
   const sample = available.slice(0, 8).join(", ");
   return new PeftError(
     "TARGETS_NOT_FOUND",
     `No module of the model fits ${field} ${JSON.stringify(wanted.slice(0, 8))}. ${shown}`.trim(),
-    { hint: `Modules are for example: ${sample}.`, details: { field, wanted, near } },
+    { hint: `Modules are for example: ${sample}.`, details: { field, wanted: wanted.slice(0, 100), near } },
   );
 }
 

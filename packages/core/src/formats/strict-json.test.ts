@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { PeftError } from "../errors.ts";
+import { seededRandom } from "../testing/fuzz/seeded-random.ts";
 import { decodeUtf8, parseStrictJson, plainJson } from "./strict-json.ts";
-import { mutate, seededRandom } from "./testing/mutate.ts";
+import { mutate } from "./testing/mutate.ts";
 
 const parse = (text: string, more = {}) => parseStrictJson(text, { where: "test", code: "BAD", ...more });
 

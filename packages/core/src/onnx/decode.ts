@@ -20,7 +20,10 @@ export function guarded<T>(what: string, work: () => T): T {
     return work();
   } catch (cause) {
     if (PeftError.isInstance(cause)) throw cause;
-    throw new PeftError("ONNX_INVALID", `${what} could not be decoded: ${String(cause)}.`, { cause });
+    throw new PeftError("ONNX_INVALID", `${what} could not be decoded: ${String(cause)}.`, {
+      details: { defect: true },
+      cause,
+    });
   }
 }
 

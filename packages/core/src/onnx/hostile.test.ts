@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { WireType } from "@bufbuild/protobuf/wire";
 import { afterAll, expect, test } from "vitest";
 import { PeftError } from "../errors.ts";
+import { seededRandom } from "../testing/fuzz/seeded-random.ts";
 import { decodeModel } from "./decode.ts";
 import type { Attribute, Graph } from "./ir.ts";
 import type { Limits } from "./limits.ts";
@@ -76,20 +77,9 @@ test("a file cut off at any byte is refused, from memory and from disk", async (
   });
 });
 
-/** mulberry32 */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 test("4000 damaged files are read or refused, never anything else", () => {
   const original = sample();
-  const random = generator(7);
+  const random = seededRandom(7);
   const below = (limit: number): number => Math.floor(random() * limit);
   let accepted = 0;
   for (let i = 0; i < 4000; i++) {

@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { PeftError } from "../../errors.ts";
 import type { TensorData } from "../../onnx/ir.ts";
 import { readTensorBytes, stringTensor, tensorFrom, toFloat32Array, toNumbers } from "../../onnx/tensor.ts";
-import { mutate, seededRandom } from "../testing/mutate.ts";
+import { seededRandom } from "../../testing/fuzz/seeded-random.ts";
+import { mutate } from "../testing/mutate.ts";
 import { decodeOnnxAdapter } from "./decode.ts";
 import { encodeOnnxAdapter } from "./encode.ts";
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { PeftError } from "../../errors.ts";
-import { mutate, seededRandom } from "../testing/mutate.ts";
+import { seededRandom } from "../../testing/fuzz/seeded-random.ts";
+import { mutate } from "../testing/mutate.ts";
 import { checkAdapterConfig } from "./adapter-config.ts";
 import { camelFromSnake, snakeFromCamel } from "./config-case.ts";
 import { savedModules, stripPeftPrefix } from "./keys.ts";

@@ -1,14 +1,3 @@
-/** A small seeded generator (mulberry32), so that a failing input can be made again from its seed. */
-export function seededRandom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** One to four random damages: a byte, a 32-bit number, a cut, a copy of a part, a removed part, swapped parts. */
 export function mutate(bytes: Uint8Array, random: () => number): Uint8Array {
   let out = Uint8Array.from(bytes);
