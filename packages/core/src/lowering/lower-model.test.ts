@@ -1,9 +1,12 @@
 import { expect, test } from "vitest";
+import { mergeAdapter } from "../adapters/merge.ts";
+import { parseAdapterConfig } from "../adapters/select.ts";
 import { findSites } from "../adapters/sites.ts";
 import { createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
+import { lora } from "../methods/lora.ts";
 import type { Model } from "../onnx/ir.ts";
-import { tensorFrom } from "../onnx/tensor.ts";
+import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import { lowerModel, prepareModel } from "./lower-model.ts";
 
 /** Linear -> BiasGelu, the bias in the activation, as ONNX Runtime writes it. */
@@ -41,6 +44,19 @@ test("lowering is pure, idempotent and computed once", () => {
 test("sites see the lowered form: the bias in the activation belongs to its layer", () => {
   const [site] = findSites(biasedLayer());
   expect(site).toMatchObject({ name: "mlp.dense", hasBias: true, inFeatures: 4, outFeatures: 3 });
+});
+
+test("merging changes the file's weights and leaves its fused nodes", () => {
+  const model = biasedLayer();
+  const tensors = new Map([
+    ["mlp.dense.lora_A.weight", { dims: [1, 4], data: Float32Array.of(1, 0, 0, 0) }],
+    ["mlp.dense.lora_B.weight", { dims: [3, 1], data: Float32Array.of(0, 2, 0) }],
+  ]);
+  const config = parseAdapterConfig(lora, { r: 1, alpha: 1, targetModules: ["dense"] });
+  const merged = mergeAdapter(model, { type: "LORA", config, tensors });
+  expect(merged.graph.nodes.map((n) => n.op)).toEqual(["MatMul", "BiasGelu"]);
+  const weight = merged.graph.initializers.get("onnx::MatMul_7");
+  expect([...toFloat32Array(weight!)]).toEqual([0.5, 2.5, 0.5, ...new Array(9).fill(0.5)]);
 });
 
 test("with an operator that nobody knows the model stays as it is", () => {

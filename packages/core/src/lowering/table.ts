@@ -1,5 +1,12 @@
+import { attention } from "./attention.ts";
 import { biasedActivations } from "./biased-activations.ts";
 import type { Expansion } from "./expansion.ts";
+import { fusedBiases } from "./fused-biases.ts";
+import { fusedProducts } from "./fused-products.ts";
+import { groupQueryAttention } from "./group-query-attention.ts";
+import { multiHeadAttention } from "./multi-head-attention.ts";
+import { rotaryEmbedding } from "./rotary.ts";
+import { skipNormalizations } from "./skip-normalizations.ts";
 
 /**
  * Operators that are taken apart before anything else looks at a model, by their key (the domain stands before "::"). One
@@ -7,4 +14,11 @@ import type { Expansion } from "./expansion.ts";
  */
 export const expansions: Readonly<Record<string, Expansion>> = {
   ...biasedActivations,
+  ...skipNormalizations,
+  ...fusedProducts,
+  ...fusedBiases,
+  ...rotaryEmbedding,
+  ...attention,
+  ...multiHeadAttention,
+  ...groupQueryAttention,
 };
