@@ -31,7 +31,7 @@ export function activated(
   const list = Array.isArray(parameters) ? (parameters as readonly number[]) : null;
   if (name === "Clip" && list?.length === 2) return g.min(g.max(x, list[0] ?? 0), list[1] ?? 0);
   if (name === "HardSwish" && !list?.length) return g.op("HardSwish", [x])[0] as Value;
-  const names = parametersOf[name];
+  const names = Object.hasOwn(parametersOf, name) ? parametersOf[name] : undefined;
   if (!names) return refuse(c, `the activation "${name}" is not known`);
   const given = list
     ? Object.fromEntries(names.flatMap((key, i) => (i < list.length ? [[key, list[i] as number]] : [])))
