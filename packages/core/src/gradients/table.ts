@@ -2,6 +2,7 @@ import { isKnownOperator, type OperatorKey, operatorKey } from "../onnx/infer/ta
 import type { Node } from "../onnx/ir.ts";
 import { activations } from "./activations.ts";
 import { arithmetic } from "./arithmetic.ts";
+import { attentions } from "./attention.ts";
 import { channelNormalization } from "./channel-normalization.ts";
 import { constants } from "./constants.ts";
 import { controlFlow } from "./control-flow.ts";
@@ -17,6 +18,7 @@ import { normalization } from "./normalization.ts";
 import { passing } from "./passing.ts";
 import { pow } from "./pow.ts";
 import { rectifiers } from "./rectifiers.ts";
+import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reductions.ts";
 import type { GradientRule } from "./rule.ts";
 import { shape } from "./shape.ts";
@@ -46,6 +48,8 @@ export const gradientTable: Readonly<Record<OperatorKey, GradientRule>> = {
   ...constants,
   ...channelNormalization,
   ...controlFlow,
+  ...attentions,
+  ...recurrents,
 };
 
 /** The rule of a node's operator; undefined when there is none yet. */

@@ -1,12 +1,23 @@
+import { attentions } from "./attention.ts";
 import type { Infer } from "./context.ts";
 import { controlFlow } from "./control-flow.ts";
 import { elementwise } from "./elementwise.ts";
 import { matrices } from "./matrix.ts";
 import { normalizations } from "./normalization.ts";
+import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
 import { shapes } from "./shape.ts";
 
-const table = { ...elementwise, ...reductions, ...matrices, ...shapes, ...normalizations, ...controlFlow };
+const table = {
+  ...elementwise,
+  ...reductions,
+  ...matrices,
+  ...shapes,
+  ...normalizations,
+  ...controlFlow,
+  ...recurrents,
+  ...attentions,
+};
 
 /** An operator this engine knows; its domain stands before "::" if it has one. The gradient table is total over these. */
 export type OperatorKey = keyof typeof table;
