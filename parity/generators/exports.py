@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .architectures import Architecture, architectures, build, draw
 from .common import GOLDEN, generator, relative_difference, save_json, save_tensors, versions
@@ -142,6 +143,18 @@ def run(model: torch.nn.Module, architecture: Architecture, inputs: Tensors, cot
     return loss, outputs
 
 
+def folded(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as exporters write it in evaluation mode: every BatchNorm behind a convolution in the convolution's weights."""
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, torch.nn.Identity())
+    return model
+
+
 def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
     architecture = architectures()[name]
 
@@ -154,6 +167,11 @@ def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
         _, outputs = run(plain, architecture, given, {})
     source = generator(architecture.seed + 300)
     cotangents = {key: torch.randn(value.shape, generator=source) for key, value in outputs.items()}
+    mask = inputs.get("attention_mask")
+    for key, value in cotangents.items():
+        # What a model puts out for padding means nothing, and exporters change it: no loss looks at it.
+        if mask is not None and "decoder_input_ids" not in inputs and value.ndim == 3 and value.shape[:2] == mask.shape:
+            cotangents[key] = value * mask.unsqueeze(-1)
     if double:
         cotangents = {key: value.double() for key, value in cotangents.items()}
     tensors = {f"cotangent.{key}": value for key, value in cotangents.items()} | {f"output.{key}": value for key, value in outputs.items()}
@@ -173,6 +191,8 @@ def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
         tensors |= gradients(adapted, adapter, "lora")
     if architecture.full:
         tensors |= gradients(plain, dict(plain.named_parameters()), "full")
+        other = folded(plain)
+        tensors |= gradients(other, dict(other.named_parameters()), "folded")
     return tensors
 
 

@@ -132,6 +132,8 @@ const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse |
   ["com.microsoft::FusedMatMul", linearUse],
   ["Gather", embeddingUse],
   ["Conv", convUse],
+  ["BatchNormalization", normUse],
+  ["InstanceNormalization", normUse],
   ["LayerNormalization", normUse],
   ["RMSNormalization", normUse],
   ["SimplifiedLayerNormalization", normUse],

@@ -29,6 +29,11 @@ export function findSites(model: Model): Site[] {
   for (const found of findUses(index)) {
     const { nodes, weight, bias } = found.use;
     const { name, source } = siteNameOf(index, nodes, weight, bias);
+    const first = repeatedCall(index, groups, found, name);
+    if (first) {
+      first.found.push(found);
+      continue;
+    }
     for (let attempt = name; ; attempt = `${name}.${weight.initializer}`) {
       const key = `${found.kind}:${attempt}`;
       const group = groups.get(key);
@@ -41,6 +46,22 @@ export function findSites(model: Model): Site[] {
     }
   }
   return [...groups.values()].map((group) => toSite(index, group));
+}
+
+/**
+ * The site that a use repeats: TorchScript numbers the calls of one module ("query", "query_1"), so a name that ends so, with
+ * the weight and the bias of a site without the number, is a later call of it and no module of its own.
+ */
+function repeatedCall(
+  index: GraphIndex,
+  groups: ReadonlyMap<string, Group>,
+  found: FoundUse,
+  name: string,
+): Group | null {
+  const base = /^(.*)_\d+$/.exec(name)?.[1];
+  const group = base === undefined ? undefined : groups.get(`${found.kind}:${base}`);
+  if (!group || !sameWeight(index, group.found[0], found)) return null;
+  return group.found[0].use.bias?.initializer === found.use.bias?.initializer ? group : null;
 }
 
 /** Exporters sometimes store a weight once per use; equal contents under one name are one module. */

@@ -14,5 +14,6 @@ export { mutateProtobuf } from "./fuzz/mutate-protobuf.ts";
 export { mutateJson, mutateSafetensors, mutateWithWords } from "./fuzz/mutate-text.ts";
 export { type FuzzTarget, promise } from "./fuzz/target.ts";
 export { type FuzzLimits, type Outcome, tryInput } from "./fuzz/try-input.ts";
+export { compareWithGolden, type GoldenComparison } from "./golden-export.ts";
 export { awayFrom, gradientAt, type Point } from "./gradient-at.ts";
 export { openBuilder, runBuilder } from "./run-graph.ts";

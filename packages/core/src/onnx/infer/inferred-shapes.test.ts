@@ -47,6 +47,17 @@ const cases: Case[] = [
     ],
     (g, x) => g.op("Einsum", x, { equation: "ij,jk" }),
   ],
+  [
+    "Range up and down, as long as an axis",
+    [[3, 5]],
+    (g, [x]) => {
+      const n = g.squeeze(g.slice(g.op("Shape", [x!])[0]!, [0], [1], [0]), [0]);
+      const range = (start: Value, limit: Value, step: number): Value =>
+        g.op("Range", [start, limit, g.constant("int64", step)])[0]!;
+      const [zero, minus] = [g.constant("int64", 0), g.op("Neg", [n])[0]!];
+      return [range(zero, n, 1), range(zero, n, 2), range(n, minus, -1), range(n, minus, -2), range(n, minus, -4)];
+    },
+  ],
   ["Reshape", [[2, 3, 4]], (g, [x]) => g.op("Reshape", [x!, spread(g, 0, -1)])],
   ["Reshape splitting", [[2, 12]], (g, [x]) => g.op("Reshape", [x!, spread(g, -1, 3, 2)])],
   ["Transpose", [[2, 3, 4]], (g, [x]) => [...g.op("Transpose", [x!]), ...g.op("Transpose", [x!], { perm: [1, 0, 2] })]],

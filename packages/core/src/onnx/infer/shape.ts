@@ -211,7 +211,10 @@ const range: Infer = (c) => {
     if (!known) return c.fresh();
     if (isStatic([start, limit, step])) return Math.max(0, Math.ceil((Number(limit) - Number(start)) / Number(step)));
     const span = subDims(limit, start);
-    return step === 1 ? span : floorDivide(addDims(span, subDims(step, 1)), step);
+    if (typeof step !== "number") return c.fresh();
+    // ceil(span / step), with both signs turned for a step downwards.
+    const [way, stride] = step < 0 ? [mulDims(span, -1), -step] : [span, step];
+    return stride === 1 ? way : floorDivide(addDims(way, stride - 1), stride);
   };
   return [{ type: input(c, 0).type, shape: [length()] }];
 };
