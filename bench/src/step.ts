@@ -1,6 +1,6 @@
 /**
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
- *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--profile <file prefix>]
+ *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--compute float32|int8]
  * Prints one line of JSON.
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -10,10 +10,14 @@ import { parseArgs } from "node:util";
 import {
   buildTrainingProgram,
   createEngineProcess,
+  createInt8Plan,
   createRandom,
+  createTensorFile,
+  detectWeightBits,
   type Feeds,
   injectAdapter,
   lora,
+  onnxruntimeNode,
   trainableValues,
 } from "@onnx-peft/core";
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
@@ -27,6 +31,7 @@ const { values, positionals } = parseArgs({
     steps: { type: "string", default: "12" },
     threads: { type: "string", default: "2" },
     dropout: { type: "string", default: "0.1" },
+    compute: { type: "string", default: "float32" },
   },
 });
 const shape = shapes[(positionals[0] ?? "mini") as ShapeName];
@@ -37,12 +42,24 @@ try {
   await writeRandomModel(folder, config);
   const task = sequenceClassification({ labels: ["no", "yes"] });
   const model = await loadTextModel({ model: folder }, task.head);
+  const quantized = async () => {
+    const file = createTensorFile(join(folder, "int8.weights"));
+    const plan = createInt8Plan(model.model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
+    file.close();
+    return plan;
+  };
   const adapted = injectAdapter(model.model, {
     method: lora,
     config: { r: 8, alpha: 16, targetModules: ["query", "value"], modulesToSave: ["classifier"] },
     training: true,
   });
-  const training = buildTrainingProgram(adapted.g, task.loss(taskGraph(adapted)), trainableValues(adapted));
+  const int8 = values.compute === "int8" ? await quantized() : null;
+  const training = buildTrainingProgram(
+    adapted.g,
+    task.loss(taskGraph(adapted)),
+    trainableValues(adapted),
+    int8 ? { int8 } : {},
+  );
   const parameters = startValues(adapted, 1);
   const engine = await createEngineProcess({
     training,

@@ -2,6 +2,7 @@ import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
 import { invertPermutation, upTo } from "./axes.ts";
 import { dOutput, inputAt } from "./helpers.ts";
+import { integerLeft } from "./integer-left.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
 
 /** Factors as matrices: a 1-D left factor is a row, a 1-D right factor a column, and dY gets the missing axes. */
@@ -111,7 +112,13 @@ export const matrix = {
     ];
   }),
   MatMulInteger: noGradient("integer arithmetic: a step function of its inputs"),
-  "com.microsoft::DynamicQuantizeMatMul": noGradient(
-    "its left factor is rounded inside: the straight-through gradient belongs to the lowering that inserts it",
-  ),
+  /**
+   * Y = round(X)·W·scales + bias with X rounded to 8 bits: straight through, dX = dY·Wᵀ with W dequantised (in 8 bits where
+   * the graph has a form of W for it: {@link integerLeft}), dbias = dY. Saves nothing.
+   */
+  "com.microsoft::DynamicQuantizeMatMul": rule([1, 1], (c) => {
+    const dY = dOutput(c);
+    const weight = { weight: inputAt(c, 1), scales: inputAt(c, 2), zeroPoints: c.inputs[3] ?? null };
+    return [c.needs[0] ? integerLeft(c.g, dY, weight) : null, null, null, null, c.needs[4] ? dY : null];
+  }),
 };

@@ -52,6 +52,8 @@ export class GraphCore {
   readonly nodes: Node[] = [];
   readonly initializers = new Map<string, TensorData>();
   readonly inputs: Value[] = [];
+  /** 8-bit forms of transposed frozen weights for gradients of inputs, by the name of the weight in the forward pass. */
+  readonly backwardWeights = new Map<string, { readonly weight: Value; readonly scales: Value }>();
   private readonly outputNames: { name: string; value: Value }[] = [];
   private readonly values = new Map<string, Value>();
   private readonly producers = new Map<string, Node>();
@@ -263,6 +265,26 @@ export class GraphCore {
     const own = name !== "" && this.nodeNames.has(name) ? `${name}#${this.shared.counter++}` : name;
     this.nodeNames.add(own);
     return own;
+  }
+
+  /**
+   * Puts what `build` adds in the place of a node. Its results, of the same types and shapes, take over the names of the
+   * node's outputs, so that what reads them need not know.
+   */
+  replaceNode(node: Node, build: () => readonly Value[]): void {
+    const tail = this.nodes.splice(this.nodes.indexOf(node));
+    const results = build();
+    node.outputs.forEach((name, i) => {
+      const result = results[i];
+      if (name === "" || !result) return;
+      const identity: Node = {
+        ...{ name: `${node.name}/${name}`, op: "Identity", domain: "", inputs: [result.name], outputs: [name] },
+        ...{ attributes: {}, metadata: {} },
+      };
+      this.nodes.push(identity);
+      this.producers.set(name, identity);
+    });
+    this.nodes.push(...tail.slice(1));
   }
 
   /** Makes output `index` of an existing node available, e.g. the statistics of a LayerNormalization. */

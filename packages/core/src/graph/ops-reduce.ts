@@ -15,6 +15,7 @@ export function reduceOps(core: GraphCore) {
     reduceSum: reduce("ReduceSum", 13),
     reduceMean: reduce("ReduceMean", 18),
     reduceMax: reduce("ReduceMax", 18),
+    reduceMin: reduce("ReduceMin", 18),
     softmax: (x: Value, axis = -1): Value => core.op("Softmax", [x], { axis })[0] as Value,
     logSoftmax: (x: Value, axis = -1): Value => core.op("LogSoftmax", [x], { axis })[0] as Value,
     /** (x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis. */

@@ -4,7 +4,7 @@ import { methodConfig } from "../adapters/select.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import type { HookSite } from "../methods/method.ts";
 import type { HookPlan } from "./method-hooks.ts";
-import { buildTrainingProgram, type TrainingProgram } from "./program.ts";
+import { buildTrainingProgram, type ProgramExtras, type TrainingProgram } from "./program.ts";
 
 /**
  * Completes a model with an adapter into a training program: the method's penalty is added to the loss, its hooks and its
@@ -14,13 +14,18 @@ import { buildTrainingProgram, type TrainingProgram } from "./program.ts";
  * const adapted = injectAdapter(model, { method: adalora, config, training: true });
  * const program = buildAdapterProgram(adapted, task.loss(taskGraph(adapted)));
  */
-export function buildAdapterProgram(adapted: AdaptedGraph, loss: LossParts): TrainingProgram {
+export function buildAdapterProgram(
+  adapted: AdaptedGraph,
+  loss: LossParts,
+  { int8 }: Pick<ProgramExtras, "int8"> = {},
+): TrainingProgram {
   const { g, method } = adapted;
   const trained = new Set(trainableValues(adapted).map((v) => v.name));
   const hooks = method.hooks ? { hooks: hookPlan(adapted) } : {};
   return buildTrainingProgram(g, withPenalty(adapted, loss), trainableValues(adapted), {
     state: adapterValues(adapted).filter((v) => !trained.has(v.name)),
     ...hooks,
+    ...(int8 ? { int8 } : {}),
   });
 }
 

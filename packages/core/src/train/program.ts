@@ -1,6 +1,8 @@
 import { differentiate } from "../autodiff/differentiate.ts";
 import type { Builder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
+import { applyInt8Plan } from "../int8/apply-plan.ts";
+import type { Int8Plan } from "../int8/plan.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
@@ -49,6 +51,8 @@ export interface ProgramExtras {
   /** Graph inputs that the engine feeds and does not train. */
   readonly state?: readonly Value[];
   readonly hooks?: HookPlan;
+  /** Frozen products that are computed in 8-bit integers; default none. */
+  readonly int8?: Int8Plan;
 }
 
 /**
@@ -63,8 +67,9 @@ export function buildTrainingProgram(
   g: Builder,
   loss: LossParts,
   parameters: readonly Value[],
-  { state = [], hooks }: ProgramExtras = {},
+  { state = [], hooks, int8 }: ProgramExtras = {},
 ): TrainingProgram {
+  if (int8) applyInt8Plan(g, int8);
   const gradients = differentiate(g, [{ value: loss.sum }], parameters);
   g.output(loss.sum, LOSS_SUM);
   g.output(loss.weight, LOSS_WEIGHT);

@@ -1,0 +1,68 @@
+import { indexGraph } from "../adapters/graph-index.ts";
+import type { Builder } from "../graph/builder.ts";
+import type { Value } from "../onnx/ir.ts";
+import { type FrozenProduct, frozenProductOf, productKey } from "./frozen-products.ts";
+import type { Int8Linear, Int8Plan } from "./plan.ts";
+import type { Int8Matrix } from "./quantize-columns.ts";
+
+/**
+ * Lets a graph under construction compute the planned products in 8-bit integers: x·M + C becomes DynamicQuantizeMatMul over
+ * x (times 1 / s where it is smoothed), in place and under the same names, and the transposed weight is registered for the
+ * gradient of x. For use after adapters and loss are in and before differentiation. What is trained, adapters, norms,
+ * attention and losses stay float32. Products of other types and opsets stay as they are.
+ *
+ * @returns names of the plan's products that were converted, a weight with several uses once.
+ */
+export function applyInt8Plan(g: Builder, plan: Int8Plan): string[] {
+  for (const [name, tensor] of plan.others) if (g.initializers.has(name)) g.initializers.set(name, tensor);
+  const index = indexGraph({
+    ...{ name: "", nodes: g.nodes, inputs: g.inputs, outputs: g.outputs.map((v) => ({ ...v })) },
+    ...{ initializers: g.initializers, values: new Map() },
+  });
+  const smoothed = new Map<string, Value>();
+  const converted = new Set<string>();
+  for (const node of [...g.nodes]) {
+    const product = frozenProductOf(index, node);
+    const linear = product ? plan.linears.get(productKey(product)) : undefined;
+    if (!product || !linear || g.value(product.input).type !== "float32") continue;
+    g.replaceNode(node, () => [int8Product(g, product, linear, smoothed)]);
+    converted.add(linear.name);
+  }
+  return [...converted];
+}
+
+/** The tensor as an initialiser of the graph, added once. */
+function matrixIn(g: Builder, name: string, { weight, scales }: Int8Matrix): { weight: Value; scales: Value } {
+  if (g.has(name)) return { weight: g.value(name), scales: g.value(`${name}.scales`) };
+  return { weight: g.initializer(name, weight), scales: g.initializer(`${name}.scales`, scales) };
+}
+
+function int8Product(g: Builder, product: FrozenProduct, linear: Int8Linear, smoothed: Map<string, Value>): Value {
+  const key = productKey(product);
+  const { weight, scales } = matrixIn(g, `${key}:int8`, linear.forward);
+  g.backwardWeights.set(weight.name, matrixIn(g, `${key}:int8.backward`, linear.backward));
+  const x = smoothedInput(g, product, linear, smoothed);
+  const addend = product.addend === null ? null : g.value(product.addend);
+  // The kernel adds a constant row by itself; anything else (a trained bias) is added behind it.
+  const row = addend && g.initializers.has(addend.name) && addend.shape.length === 1 ? addend : null;
+  const inside = row?.shape[0] === product.outFeatures ? row : null;
+  const y = g.op(
+    "DynamicQuantizeMatMul",
+    [x, weight, scales, null, inside],
+    {},
+    { domain: "com.microsoft" },
+  )[0] as Value;
+  return addend && !inside ? g.add(y, addend) : y;
+}
+
+/** x / s, made once for all products that share both. */
+function smoothedInput(g: Builder, product: FrozenProduct, linear: Int8Linear, known: Map<string, Value>): Value {
+  const x = g.value(product.input);
+  if (!linear.smoothing) return x;
+  const name = `${productKey(product)}:smoothing`;
+  const factors = g.has(name) ? g.value(name) : g.initializer(name, linear.smoothing);
+  const key = `${x.name}:${name}`;
+  const value = known.get(key) ?? g.mul(x, factors);
+  known.set(key, value);
+  return value;
+}
