@@ -101,6 +101,8 @@ export { encodeModel, writeModel } from "./onnx/write.ts";
 export { loraPlusGroups } from "./optim/lora-plus.ts";
 export type { OptimizerInput, ParameterGroup } from "./optim/optimizer-config.ts";
 export { learningRateAt } from "./optim/schedule.ts";
+export { dequantized } from "./quantization/dequantize.ts";
+export { type PackedWeight, packedWeightOf } from "./quantization/packed-weight.ts";
 export type { Seed } from "./random/hash-seed.ts";
 export { createRandom, type Random, streamSeed } from "./random/random.ts";
 export { torchRandom } from "./random/torch-random.ts";

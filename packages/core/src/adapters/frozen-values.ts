@@ -1,6 +1,8 @@
 import type { Builder } from "../graph/builder.ts";
 import type { ForwardInput } from "../methods/method.ts";
 import type { Value } from "../onnx/ir.ts";
+import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
+import { packedWeightOf } from "../quantization/packed-weight.ts";
 import { readsFlipped } from "./replace-operands.ts";
 import type { Operand, Site, SiteUse } from "./site.ts";
 
@@ -26,6 +28,13 @@ export function frozenValues(
   };
   return {
     weight() {
+      const { packed, product } = use.weight;
+      if (packed && product) {
+        const position = use.nodes.findIndex((n) => n.outputs[0] === use.weight.node.outputs[0]);
+        const own = packedWeightOf(g, added[position] ?? use.weight.node) ?? packed;
+        const dense = dequantizeInGraph(g, own, g.value(inner));
+        return site.weightLayout === "in_out" ? g.transpose(dense, [1, 0]) : dense;
+      }
       const value = g.cast(operand(use.weight), "float32");
       return site.kind === "linear" && readsFlipped(site, use.weight) ? g.transpose(value, [1, 0]) : value;
     },
@@ -34,14 +43,15 @@ export function frozenValues(
       const original = g.value(use.input);
       const renamed = new Map([[use.input, g.cast(x, original.type).name]]);
       for (const [i, node] of added.entries()) {
-        const [result] = g.addNode({
+        const results = g.addNode({
           ...node,
           name: `${x.name}/${node.name || node.op}`,
           inputs: node.inputs.map((name) => renamed.get(name) ?? name),
-          outputs: [`${x.name}:base:${i}`],
+          outputs: node.outputs.map((name, k) => (name === "" ? "" : `${x.name}:base:${i}:${k}`)),
           attributes: { ...node.attributes },
         });
-        renamed.set(node.outputs[0] ?? "", (result as Value).name);
+        const shown = node.outputs.filter((name) => name !== "");
+        for (const [k, name] of shown.entries()) renamed.set(name, (results[k] as Value).name);
       }
       return g.cast(g.value(renamed.get(inner) ?? ""), "float32");
     },

@@ -1,5 +1,7 @@
+import type { ElementType } from "../onnx/element-type.ts";
 import { intsAttribute } from "../onnx/infer/context.ts";
-import type { Graph, Node, TensorData } from "../onnx/ir.ts";
+import type { Graph, Node } from "../onnx/ir.ts";
+import { packedWeightOf } from "../quantization/packed-weight.ts";
 import type { Operand } from "./site.ts";
 
 /** Who makes and who reads each value of a graph. */
@@ -44,34 +46,53 @@ export function onlyConsumer(index: GraphIndex, name: string): Node | null {
   return readers.length === 1 && !index.pinned.has(name) ? (readers[0] ?? null) : null;
 }
 
-const swapsMatrix = (node: Node, tensor: TensorData): boolean => {
+const swapsMatrix = (node: Node, rank: number): boolean => {
   const perm = intsAttribute(node, "perm");
-  return tensor.dims.length === 2 && (perm === null || perm === undefined || (perm[0] === 1 && perm[1] === 0));
+  return rank === 2 && (perm === null || perm === undefined || (perm[0] === 1 && perm[1] === 0));
 };
 
 /** Casts and transposes that a weight passes; a file with thousands in a row, for each of thousands of nodes, is hostile. */
 const longestChain = 16;
 
-/** The initialiser behind input `i` of a node, through Identity, Cast and matrix transposes; null if there is none. */
+/** Whether an odd number of matrix transposes is among the steps; null when one of them moves other axes. */
+function transposedBy(steps: readonly Node[], rank: number): boolean | null {
+  let transposed = false;
+  for (const step of steps) {
+    if (step.op !== "Transpose") continue;
+    if (!swapsMatrix(step, rank)) return null;
+    transposed = !transposed;
+  }
+  return transposed;
+}
+
+/**
+ * The weight behind input `i` of a node, through Identity, Cast and matrix transposes: an initialiser, or what
+ * DequantizeLinear makes of one. Null if there is none.
+ */
 export function operandOf(index: GraphIndex, node: Node, i: number): Operand | null {
   const through: Node[] = [];
   let name = node.inputs[i] ?? "";
   for (;;) {
     const tensor = index.graph.initializers.get(name);
-    if (tensor) {
-      let transposed = false;
-      for (const step of through) {
-        if (step.op !== "Transpose") continue;
-        if (!swapsMatrix(step, tensor)) return null;
-        transposed = !transposed;
-      }
-      return { node, index: i, initializer: name, transposed };
-    }
     const producer = index.producers.get(name);
+    const packed = !tensor && producer?.op === "DequantizeLinear" ? packedWeightOf(index.graph, producer) : null;
+    if (tensor || packed) {
+      const transposed = transposedBy(through, (tensor ?? packed)?.dims.length ?? 0);
+      if (transposed === null) return null;
+      return { node, index: i, initializer: packed?.data ?? name, transposed, ...(packed ? { packed } : {}) };
+    }
     if (producer?.domain !== "" || !["Identity", "Cast", "Transpose"].includes(producer.op)) return null;
     if (through.push(producer) > longestChain) return null;
     name = producer.inputs[0] ?? "";
   }
+}
+
+/** Element type and dimensions of the weight behind an operand, as a float. */
+export function weightBehind(
+  index: GraphIndex,
+  operand: Operand | null,
+): { readonly type: ElementType; readonly dims: readonly number[] } | undefined {
+  return operand ? (operand.packed ?? index.graph.initializers.get(operand.initializer)) : undefined;
 }
 
 /** Names of the values between an operand and its initialiser, the operand's own first. */

@@ -1,11 +1,13 @@
 import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { FrozenSite, OperandChange } from "../methods/method.ts";
-import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
+import type { Graph, Model, Node } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
+import { partOf } from "../quantization/packed-weight.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
-import { type GraphIndex, indexGraph } from "./graph-index.ts";
-import { frozenSite, initializerOf, transposed } from "./operands.ts";
+import { dropUnread, replaceProduct } from "./float-product.ts";
+import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
+import { frozenSite, transposed } from "./operands.ts";
 import { operandType, readsFlipped } from "./replace-operands.ts";
 import type { Operand, Site } from "./site.ts";
 import { findSites } from "./sites.ts";
@@ -14,7 +16,8 @@ import { findSites } from "./sites.ts";
  * A copy of the model with an adapter's change written into the weights; it needs no adapter any more. The given model
  * stays as it was (weights that do not change are shared with it). Weights that other nodes share are copied first.
  * Several adapters are merged one after the other: `[a, b].reduce((m, adapter) => mergeAdapter(m, adapter), model)`.
- * Costs out * r * in multiplications per LoRA site and memory for the changed weights.
+ * A packed weight (MatMulNBits and the like) that changes becomes a floating-point one, read by a MatMul or Gather; the
+ * others stay packed. Costs out * r * in multiplications per LoRA site and memory for the changed weights.
  *
  * @throws PeftError ADAPTER_MISMATCH; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
  *   weight holds NaN or infinity
@@ -37,6 +40,7 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
   const model = prepareModel(original);
   const graph = copyGraph(model.graph);
   const index = indexGraph(graph);
+  const unchanged = indexGraph(model.graph);
   const sites = findSites({ ...model, graph });
   const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
   for (const plan of adaptedSites(graph, sites, adapter)) {
@@ -48,13 +52,15 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
     const before = bases?.get(site.name) ?? null;
     if (sign === -1 && method.deltaNeedsWeight && !before) throw needsBase(method.type, site.name);
     const delta = method.delta(tensors, config, site, (sign === -1 && before) || frozen);
-    for (const which of ["weight", "bias"] as const) {
+    // The bias first: a fused operator that holds one is replaced together with its weight.
+    for (const which of ["bias", "weight"] as const) {
       const change = delta[which];
       if (!change) continue;
       const values = changed(plan, which, change, sign, frozen, before);
       writeOperand(index, site, which, values);
     }
   }
+  dropUnread(graph, unchanged);
   return withChanges(original, model, graph);
 }
 
@@ -119,28 +125,30 @@ function writeOperand(index: GraphIndex, site: Site, which: "weight" | "bias", v
   for (const name of new Set(operands.map((operand) => operand.initializer))) {
     const readers = operands.filter((operand) => operand.initializer === name);
     const [first] = readers;
-    const tensor = initializerOf(graph, name);
     const [rows = 0, columns = 0] = site.weightShape;
     const flipsAt = (operand: Operand): boolean =>
       which === "weight" && site.kind === "linear" && readsFlipped(site, operand);
-    if (first && isExclusive(index, readers)) {
+    if (first && !first.packed && isExclusive(index, readers)) {
+      const tensor = partOf(graph, name);
       const flipped = flipsAt(first) !== first.transposed;
-      graph.initializers.set(name, like(tensor, tensor.dims, flipped ? transposed(values, rows, columns) : values));
+      graph.initializers.set(
+        name,
+        tensorFrom(tensor.type, tensor.dims, flipped ? transposed(values, rows, columns) : values),
+      );
       continue;
     }
     for (const operand of readers) {
       const flipped = flipsAt(operand);
       const contents = flipped ? transposed(values, rows, columns) : values;
-      const dims = which === "bias" ? tensor.dims : flipped ? [columns, rows] : site.weightShape;
+      const own = weightBehind(index, operand)?.dims ?? [];
+      const dims = which === "bias" ? own : flipped ? [columns, rows] : site.weightShape;
       const copy = freshName(graph, `${site.name}.merged_${which}`);
-      graph.initializers.set(copy, like({ ...tensor, type: operandType(graph, operand) }, dims, contents));
-      operand.node.inputs[operand.index] = copy;
+      graph.initializers.set(copy, tensorFrom(operandType(graph, operand), dims, contents));
+      if (operand.product) replaceProduct(graph, operand.product, copy);
+      else operand.node.inputs[operand.index] = copy;
     }
   }
 }
-
-const like = (tensor: TensorData, dims: readonly number[], values: Float32Array): TensorData =>
-  tensorFrom(tensor.type, dims, values);
 
 /** True when nothing but these operands reads the initialiser, directly or through Identity, Cast and Transpose. */
 function isExclusive(index: GraphIndex, readers: readonly Operand[]): boolean {

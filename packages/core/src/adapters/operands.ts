@@ -1,8 +1,10 @@
 import { PeftError } from "../errors.ts";
 import type { FrozenSite } from "../methods/method.ts";
-import type { Graph, TensorData } from "../onnx/ir.ts";
+import type { Graph } from "../onnx/ir.ts";
 import { toFloat32Array } from "../onnx/tensor.ts";
-import type { Site } from "./site.ts";
+import { dequantized } from "../quantization/dequantize.ts";
+import { partOf } from "../quantization/packed-weight.ts";
+import type { Operand, Site } from "./site.ts";
 
 /** A matrix [rows, columns] as [columns, rows]. */
 export function transposed(data: Float32Array, rows: number, columns: number): Float32Array {
@@ -12,25 +14,25 @@ export function transposed(data: Float32Array, rows: number, columns: number): F
   return result;
 }
 
-/** An initialiser by name. @throws PeftError UNKNOWN_VALUE */
-export function initializerOf(graph: Graph, name: string): TensorData {
-  const tensor = graph.initializers.get(name);
-  if (!tensor) throw new PeftError("UNKNOWN_VALUE", `The graph has no initialiser named "${name}".`);
-  return tensor;
-}
+/** Values behind an operand as they lie in memory, dequantised where they are packed. @throws PeftError UNKNOWN_VALUE */
+const valuesOf = (graph: Graph, operand: Operand): Float32Array =>
+  operand.packed ? dequantized(graph, operand.packed) : toFloat32Array(partOf(graph, operand.initializer));
 
 /** True when the weight's initialiser is the transpose of the module's own weight. */
 export const isFlipped = (site: Site): boolean =>
   site.kind === "linear" && !site.fanInFanOut && site.weightLayout === "in_out";
 
-/** Weight and bias of a site in PyTorch's layout, read when asked for; each call reads anew. */
+/** Weight and bias of a site in float32 and PyTorch's layout, read and dequantised when asked for; each call reads anew. */
 export const frozenSite = (graph: Graph, site: Site): FrozenSite => ({
   weight() {
-    const data = toFloat32Array(initializerOf(graph, site.weight));
+    const [use] = site.uses;
+    if (!use) throw new PeftError("UNKNOWN_VALUE", `The module "${site.name}" is used nowhere.`);
+    const data = valuesOf(graph, use.weight);
     return isFlipped(site) ? transposed(data, site.inFeatures, site.outFeatures) : data;
   },
   bias() {
-    if (site.bias === undefined) throw new PeftError("NO_BIAS", `The module "${site.name}" has no bias.`);
-    return toFloat32Array(initializerOf(graph, site.bias));
+    const bias = site.uses[0]?.bias;
+    if (!bias) throw new PeftError("NO_BIAS", `The module "${site.name}" has no bias.`);
+    return valuesOf(graph, bias);
   },
 });

@@ -1,12 +1,13 @@
 import { PeftError } from "../errors.ts";
 import type { Graph, Node, Value } from "../onnx/ir.ts";
+import { floatProduct } from "./float-product.ts";
 import { parametersOf, type SitePlan } from "./parameters.ts";
-import type { Operand, Site } from "./site.ts";
+import type { FloatProduct, Operand, Site } from "./site.ts";
 
 /**
  * A copy of a graph whose sites read the plans' replacing parameters and not their initialisers. Only the sites' own nodes
  * are changed, so weights that others share stay frozen there. All parameters become graph inputs; an initialiser whose
- * name one of them needs is renamed.
+ * name one of them needs is renamed. An operator that reads packed weights only becomes a product of floats.
  */
 export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph {
   const inputs = parametersOf(plans).map(({ name, dims }): Value => ({ name, type: "float32", shape: dims }));
@@ -19,6 +20,7 @@ export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph 
   for (const node of graph.nodes)
     copies.set(node, { ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) });
   const added = new Map<Node, Node[]>();
+  const products = new Map<Node, { product: FloatProduct; weight: string }>();
   for (const { site, parameters: own } of plans) {
     for (const { name, replaces } of own) {
       if (replaces === null) continue;
@@ -28,14 +30,22 @@ export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph 
         const copy = copies.get(operand.node);
         if (!copy) throw new PeftError("UNKNOWN_NODE", `The site "${site.name}" is not of this graph.`);
         const before = adjust(graph, site, operand, replaces, name);
-        copy.inputs[operand.index] = before.at(-1)?.outputs[0] ?? name;
+        const value = before.at(-1)?.outputs[0] ?? name;
+        const { product } = operand;
+        if (product)
+          products.set(product.node, { product: { ...product, input: rename(product.input) }, weight: value });
+        else copy.inputs[operand.index] = value;
         added.set(operand.node, [...(added.get(operand.node) ?? []), ...before]);
       }
     }
   }
   return {
     ...graph,
-    nodes: graph.nodes.flatMap((node) => [...(added.get(node) ?? []), copies.get(node) ?? node]),
+    nodes: graph.nodes.flatMap((node) => {
+      const copy = copies.get(node) ?? node;
+      const float = products.get(node);
+      return [...(added.get(node) ?? []), ...(float ? floatProduct(float.product, copy, float.weight) : [copy])];
+    }),
     inputs: [...graph.inputs, ...inputs],
     initializers: new Map([...graph.initializers].map(([name, tensor]) => [rename(name), tensor])),
   };
@@ -72,13 +82,12 @@ export function readsFlipped(site: Site, operand: Operand): boolean {
   return reads !== (site.fanInFanOut ? "in_out" : "out_in");
 }
 
-/** Element type that the operand's reader gets: the initialiser's, or what a Cast on the way makes of it. */
+/** Element type that the operand's reader gets: the weight's, or what a Cast on the way makes of it. */
 export function operandType(graph: Graph, operand: Operand): "float32" | "float16" | "float64" | "bfloat16" {
   const direct = operand.node.inputs[operand.index] ?? "";
-  const type =
-    graph.initializers.get(direct)?.type ??
-    castTarget(graph, direct) ??
-    graph.initializers.get(operand.initializer)?.type;
+  const own = operand.packed?.type ?? graph.initializers.get(operand.initializer)?.type;
+  const isDirect = operand.product !== undefined || graph.initializers.has(direct);
+  const type = isDirect ? own : (castTarget(graph, direct) ?? own);
   if (type === "float32" || type === "float16" || type === "float64" || type === "bfloat16") return type;
   throw new PeftError(
     "OPERAND_TYPE",

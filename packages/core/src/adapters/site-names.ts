@@ -15,9 +15,7 @@ export interface SiteName {
 function pathInNodeName(node: Node): string | null {
   if (!node.name.startsWith("/")) return null;
   const parts = node.name.slice(1).split("/");
-  const operator = parts.findIndex(
-    (part) => /^[A-Z][A-Za-z]*(_\d+)?(_output_\d+)?$/.test(part) && isOperatorName(part, node),
-  );
+  const operator = parts.findIndex((part) => /^[A-Z]\w*$/.test(part) && isOperatorName(part, node));
   return operator < 0 ? null : joinScopes(parts.slice(0, operator));
 }
 
@@ -30,9 +28,12 @@ const joinScopes = (parts: readonly string[]): string =>
 
 /** Module classes may begin with a capital ("LayerNorm"), so a part must be an operator's name to end the path. */
 const isOperatorName = (part: string, node: Node): boolean => {
-  const base = part.replace(/(_\d+)?(_output_\d+)?$/, "");
+  const base = part.replace(operatorSuffixes, "");
   return base === node.op || operatorNames.has(base);
 };
+
+/** What exporters ("MatMul_1") and quantisers ("MatMul_Q4", "MatMul_quant", "MatMul_output_0_quantized_cast") append. */
+const operatorSuffixes = /(?:_(?:\d+|output|quant|quantized|cast|scales|mul|Q\d|Bnb4|matmul|Quant))+$/;
 
 const operatorNames = new Set([
   ...["MatMul", "Gemm", "FusedMatMul", "Add", "Mul", "Gather", "Conv", "LayerNormalization", "RMSNormalization"],
@@ -57,7 +58,10 @@ const isFoldedNorm = ({ op }: Node, traced: string): boolean =>
 
 /** Module path of a parameter's name: what stands before ".weight" or ".bias"; null for invented names. */
 function moduleOf(parameter: string): string | null {
-  const match = /^(.+?)\.(?:MatMul\.|merged_)?(?:weight|bias|gamma|beta)(?:_transposed|_fp16|_\d+)?$/.exec(parameter);
+  const match =
+    /^(.+?)\.(?:MatMul\.|merged_)?(?:q?weight|bias|gamma|beta)(?:_transposed|_fp16|_\d+|_quantized|_Q\d\w*|_Bnb4|_quant)*$/.exec(
+      parameter,
+    );
   const path = match?.[1] ?? null;
   return path === null || path.includes("::") || path.includes("/") ? null : path;
 }

@@ -1,4 +1,5 @@
 import type { Node } from "../onnx/ir.ts";
+import type { PackedWeight } from "../quantization/packed-weight.ts";
 
 /** What a site is, for the methods that can adapt it. */
 export type SiteKind = "linear" | "embedding" | "norm" | "conv";
@@ -24,10 +25,26 @@ export interface Operand {
   readonly node: Node;
   /** Which input of the node. */
   readonly index: number;
-  /** The initialiser behind it, through Identity, Cast and Transpose. */
+  /** The initialiser behind it, through Identity, Cast and Transpose; of a packed weight that of its integers. */
   readonly initializer: string;
   /** True when the operand is the transpose of the initialiser. */
   readonly transposed: boolean;
+  /** How the weight is stored where it is not a floating-point initialiser. */
+  readonly packed?: PackedWeight;
+  /** Where an operator reads packed weights only: the product that takes its place when the weight becomes a float one. */
+  readonly product?: FloatProduct;
+}
+
+/** What a fused operator or a cluster of nodes computes, said with a floating-point weight. */
+export interface FloatProduct {
+  /** The node whose first output is the product. */
+  readonly node: Node;
+  /** MatMul reads the weight as [in, out], Gather its rows. */
+  readonly op: "MatMul" | "Gather";
+  /** Name of the left factor, or of the indices. */
+  readonly input: string;
+  /** Which input of `node` is a bias that it adds. */
+  readonly biasInput?: number;
 }
 
 /** One application of a module: a weight used at several nodes has several. */
@@ -44,8 +61,10 @@ export interface SiteUse {
 
 /** A place an adapter can attach: one module of the original model. */
 export interface Site extends SiteShape {
-  /** Name of the weight's initialiser (of the first use). */
+  /** Name of the weight's initialiser (of the first use); of a packed weight that of its integers. */
   readonly weight: string;
+  /** How the weight is stored where it is not a floating-point initialiser: it is dequantised when it is read. */
+  readonly packed?: PackedWeight;
   /**
    * How the initialiser holds a matrix. "out_in" is PyTorch's Linear; "in_out" a folded transpose, or GPT-2's Conv1D.
    * Embeddings, norms and convolutions are "out_in": as in PyTorch.

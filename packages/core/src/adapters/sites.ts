@@ -1,11 +1,13 @@
 import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { Model, TensorData } from "../onnx/ir.ts";
+import type { Model } from "../onnx/ir.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
-import { type FoundUse, findUses } from "./find-uses.ts";
-import { type GraphIndex, indexGraph } from "./graph-index.ts";
-import type { Site } from "./site.ts";
+import { initializersOf, partOf } from "../quantization/packed-weight.ts";
+import { findUses } from "./find-uses.ts";
+import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
+import type { Operand, Site } from "./site.ts";
 import { type SiteName, siteNameOf } from "./site-names.ts";
+import type { FoundUse } from "./use-parts.ts";
 
 interface Group {
   readonly name: string;
@@ -16,8 +18,10 @@ interface Group {
 /**
  * The modules of a model that adapters can attach to, in graph order: linear layers (MatMul + Add in either order, Gemm,
  * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
- * operators) and convolutions, under their Hugging Face module paths. A weight applied at several places is one site with
- * several uses. The nodes named are those of {@link prepareModel}. Weights are not read, except where two of them claim one name.
+ * operators) and convolutions, under their Hugging Face module paths. Weights may be packed: behind DequantizeLinear, in
+ * MatMulNBits, MatMulBnb4, DynamicQuantizeMatMul, MatMulInteger with its scales, or GatherBlockQuantized. A weight applied at
+ * several places is one site with several uses. The nodes named are those of {@link prepareModel}. Weights are not read,
+ * except where two of them claim one name.
  *
  * @example
  * const model = await readModel("bert/onnx/model.onnx");
@@ -28,7 +32,9 @@ export function findSites(model: Model): Site[] {
   const groups = new Map<string, Group>();
   for (const found of findUses(index)) {
     const { nodes, weight, bias } = found.use;
-    const { name, source } = siteNameOf(index, nodes, weight, bias);
+    // What quantises a module's input is named after the value, and so after the module before.
+    const own = nodes.filter(({ op }) => op !== "DynamicQuantizeLinear");
+    const { name, source } = siteNameOf(index, own, weight, bias);
     const first = repeatedCall(index, groups, found, name);
     if (first) {
       first.found.push(found);
@@ -66,22 +72,22 @@ function repeatedCall(
 
 /** Exporters sometimes store a weight once per use; equal contents under one name are one module. */
 function sameWeight(index: GraphIndex, a: FoundUse, b: FoundUse): boolean {
-  const [first, second] = [a.use.weight, b.use.weight];
-  if (first.initializer === second.initializer) return true;
-  const [x, y] = [tensorOf(index, first.initializer), tensorOf(index, second.initializer)];
+  const [first, second] = [partsOf(a.use.weight), partsOf(b.use.weight)];
+  return first.length === second.length && first.every((name, i) => sameTensor(index, name, second[i] ?? ""));
+}
+
+const partsOf = ({ packed, initializer }: Operand): string[] => (packed ? initializersOf(packed) : [initializer]);
+
+function sameTensor(index: GraphIndex, a: string, b: string): boolean {
+  if (a === b) return true;
+  const [x, y] = [partOf(index.graph, a), partOf(index.graph, b)];
   if (x.type !== y.type || x.dims.length !== y.dims.length || x.dims.some((d, i) => d !== y.dims[i])) return false;
   return Buffer.compare(readTensorBytes(x), readTensorBytes(y)) === 0;
 }
 
-function tensorOf(index: GraphIndex, name: string): TensorData {
-  const tensor = index.graph.initializers.get(name);
-  if (!tensor) throw new PeftError("UNKNOWN_VALUE", `The graph has no initialiser named "${name}".`);
-  return tensor;
-}
-
 function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   const [{ kind, use, operandLayout }] = found;
-  const { dims } = tensorOf(index, use.weight.initializer);
+  const dims = weightBehind(index, use.weight)?.dims ?? [];
   const flipped = operandLayout === "out_in" ? "in_out" : "out_in";
   const weightLayout = kind === "linear" && use.weight.transposed ? flipped : operandLayout;
   // A Linear's weight loses its name when an exporter folds its transpose; one that kept it was [in, out] from the start.
@@ -107,6 +113,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
     weightShape,
     hasBias: use.bias !== null,
     weight: use.weight.initializer,
+    ...(use.weight.packed ? { packed: use.weight.packed } : {}),
     weightLayout,
     fanInFanOut,
     ...(use.bias ? { bias: use.bias.initializer } : {}),

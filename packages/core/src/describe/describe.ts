@@ -13,6 +13,7 @@ import { atomsOf, evaluateDim, sizeOf } from "../onnx/dims.ts";
 import { byteLength, isFloating } from "../onnx/element-type.ts";
 import type { Graph, Model } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
+import { initializersOf, packedWeightOf } from "../quantization/packed-weight.ts";
 import { liveMemory } from "./live-memory.ts";
 import { type MissingOperator, operatorsWithoutRule, unknownOperators } from "./missing-rules.ts";
 
@@ -63,7 +64,7 @@ export interface ModelDescription {
   /** Operators between the sites and the wanted output that have no gradient rule. */
   readonly operatorsWithoutRule: readonly MissingOperator[];
   readonly parameters: {
-    /** All floating-point values in initialisers. */
+    /** All floating-point values in initialisers; of packed weights what they stand for, not their scales. */
     readonly total: number;
     /** Those of sites, weights and biases; a shared weight counts once. */
     readonly byKind: Readonly<Record<SiteKind, number>>;
@@ -132,16 +133,25 @@ function inputSizes(graph: Graph, options: DescribeOptions): Record<string, numb
 
 function countParameters(graph: Graph, sites: readonly Site[]): ModelDescription["parameters"] {
   const counts = { linear: 0, embedding: 0, norm: 0, conv: 0 };
+  const inSites = sites.flatMap(({ uses }) => uses.flatMap(({ weight, bias }) => [weight.packed, bias?.packed]));
+  const found = [...graph.nodes.map((node) => packedWeightOf(graph, node)), ...inSites];
+  const packed = new Map(found.flatMap((weight) => (weight ? [[weight.data, weight] as const] : [])));
+  const ofPacked = new Set([...packed.values()].flatMap(initializersOf));
+  const sizes = new Map(
+    [...graph.initializers].flatMap(([name, { type, dims }]): [string, number][] => {
+      const weight = packed.get(name);
+      if (weight) return [[name, elementCount(weight.dims)]];
+      return isFloating(type) && !ofPacked.has(name) ? [[name, elementCount(dims)]] : [];
+    }),
+  );
   const seen = new Set<string>();
   const take = (name: string): number => {
-    const tensor = graph.initializers.get(name);
-    if (!tensor || seen.has(name)) return 0;
+    if (seen.has(name)) return 0;
     seen.add(name);
-    return elementCount(tensor.dims);
+    return sizes.get(name) ?? 0;
   };
   for (const { kind, weight, bias } of sites) counts[kind] += take(weight) + (bias === undefined ? 0 : take(bias));
-  const floating = [...graph.initializers.values()].filter((t) => isFloating(t.type));
-  return { total: floating.reduce((sum, t) => sum + elementCount(t.dims), 0), byKind: counts };
+  return { total: [...sizes.values()].reduce((sum, size) => sum + size, 0), byKind: counts };
 }
 
 function estimate(

@@ -3,7 +3,7 @@ import { noGradient } from "./rule.ts";
 const integers = "its result is made of integers";
 const fixed = "its result does not depend on floating-point inputs";
 
-/** Operators that end the walk: integer results, constants and rounding. */
+/** Operators that end the walk: integer results and constants. */
 export const constants = {
   Shape: noGradient(integers),
   Size: noGradient(integers),
@@ -13,7 +13,4 @@ export const constants = {
   EyeLike: noGradient(fixed),
   Range: noGradient("positions are not trained"),
   OneHot: noGradient("its index is an integer, and the values on and off are constants"),
-  DequantizeLinear: noGradient("its input is an integer tensor, and the scales of frozen weights are not trained"),
-  QuantizeLinear: noGradient("rounding: constant almost everywhere"),
-  DynamicQuantizeLinear: noGradient("rounding: constant almost everywhere"),
 };

@@ -1,6 +1,7 @@
 import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
 import { invertPermutation, upTo } from "./axes.ts";
+import { frozenOperand } from "./frozen-operand.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { integerLeft } from "./integer-left.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
@@ -31,8 +32,9 @@ const product = (c: RuleContext, a: Value, b: Value, flags: Flags): Value =>
   a.shape.length === 2 && b.shape.length === 2 ? c.g.gemm(a, b, null, flags) : c.g.fusedMatMul(a, b, flags);
 
 /** Gradient of the left factor of alpha * A'·B'. It needs B only. */
-function left(c: RuleContext, b: Value, dY: Value, f: Flags): Value {
+function left(c: RuleContext, factor: Value, dY: Value, f: Flags): Value {
   const { transB = false, alpha = 1 } = f;
+  const b = frozenOperand(c.g, factor, dY);
   return f.transA
     ? product(c, b, dY, { transA: transB, transB: true, alpha })
     : product(c, dY, b, { transB: !transB, alpha });

@@ -17,6 +17,7 @@ import { minMax } from "./min-max.ts";
 import { normalization } from "./normalization.ts";
 import { passing } from "./passing.ts";
 import { pow } from "./pow.ts";
+import { quantized } from "./quantized.ts";
 import { rectifiers } from "./rectifiers.ts";
 import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reductions.ts";
@@ -50,6 +51,7 @@ export const gradientTable: Readonly<Record<OperatorKey, GradientRule>> = {
   ...controlFlow,
   ...attentions,
   ...recurrents,
+  ...quantized,
 };
 
 /** The rule of a node's operator; undefined when there is none yet. */

@@ -6,7 +6,8 @@ function agree(c: InferContext, a: Dim, b: Dim): void {
   if (typeof a === "number" && typeof b === "number" && a !== b) fail(c, `inner sizes ${a} and ${b} differ.`);
 }
 
-function matMulShape(c: InferContext, a: Shape, b: Shape): Dim[] {
+/** Shape of a product of matrices with broadcast batch axes. */
+export function matMulShape(c: InferContext, a: Shape, b: Shape): Dim[] {
   if (a.length === 0 || b.length === 0) fail(c, "a factor is a scalar.");
   const left = a.length === 1 ? [1, ...a] : a;
   const right = b.length === 1 ? [...b, 1] : b;

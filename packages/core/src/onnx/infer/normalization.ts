@@ -1,5 +1,5 @@
 import type { Infer } from "./context.ts";
-import { at, axisOf, fail, input, intAttribute } from "./context.ts";
+import { axisOf, fail, input, intAttribute } from "./context.ts";
 
 /** Statistics have the input's shape with size 1 on the normalised axes (axis and all after it). */
 const layerNormalization: Infer = (c) => {
@@ -37,14 +37,6 @@ const softmaxCrossEntropy: Infer = (c) => {
 
 const negativeLogLikelihood: Infer = (c) => softmaxCrossEntropy(c).slice(0, 1);
 
-const dequantize: Infer = (c) => [{ type: at(c.inputs, 1)?.type ?? "float32", shape: input(c, 0).shape }];
-const quantize: Infer = (c) => [{ type: c.inputs[2]?.type ?? "uint8", shape: input(c, 0).shape }];
-const dynamicQuantize: Infer = (c) => [
-  { type: "uint8", shape: input(c, 0).shape },
-  { type: "float32", shape: [] },
-  { type: "uint8", shape: [] },
-];
-
 export const normalizations = {
   LayerNormalization: layerNormalization,
   RMSNormalization: rmsNormalization,
@@ -58,7 +50,4 @@ export const normalizations = {
   LRN: sameAsFirst,
   SoftmaxCrossEntropyLoss: softmaxCrossEntropy,
   NegativeLogLikelihoodLoss: negativeLogLikelihood,
-  DequantizeLinear: dequantize,
-  QuantizeLinear: quantize,
-  DynamicQuantizeLinear: dynamicQuantize,
 } satisfies Record<string, Infer>;

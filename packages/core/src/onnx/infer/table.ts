@@ -4,6 +4,7 @@ import { controlFlow } from "./control-flow.ts";
 import { elementwise } from "./elementwise.ts";
 import { matrices } from "./matrix.ts";
 import { normalizations } from "./normalization.ts";
+import { quantized } from "./quantized.ts";
 import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
 import { shapes } from "./shape.ts";
@@ -17,6 +18,7 @@ const table = {
   ...controlFlow,
   ...recurrents,
   ...attentions,
+  ...quantized,
 };
 
 /** An operator this engine knows; its domain stands before "::" if it has one. The gradient table is total over these. */

@@ -1,0 +1,24 @@
+import type { Builder } from "../graph/builder.ts";
+import type { Value } from "../onnx/ir.ts";
+
+/** [0] in int64, not available before `value` is, whatever it holds. */
+function zeroAfter(g: Builder, value: Value): Value {
+  const [flat] = g.op("Reshape", [value, g.ints([-1])]);
+  const [isNotANumber] = g.op("IsNaN", [g.slice(flat as Value, [0], [1], [0])]);
+  return g.mul(g.cast(isNotANumber as Value, "int64"), g.ints([0]));
+}
+
+/**
+ * A constant in the given shape (default its own) that is not available before the floating-point value `dependency` is.
+ * ONNX Runtime computes at load what follows from constants alone, and merges equal nodes: expanded weights would stay in
+ * memory. Here the target of a Reshape is computed from the dependency, which costs no copy and changes no bit.
+ */
+export function tiedConstant(
+  g: Builder,
+  constant: Value,
+  dependency: Value,
+  dims: readonly number[] = constant.shape.map(Number),
+): Value {
+  const target = g.add(g.ints(dims), zeroAfter(g, dependency));
+  return g.op("Reshape", [constant, target])[0] as Value;
+}
