@@ -9,7 +9,7 @@ const lowest = { float32: -3.4028234663852886e38, float16: -65504 } as const;
 
 interface Found {
   readonly softmax: Node;
-  readonly isNaN: Node;
+  readonly nanTest: Node;
   readonly where: Node;
   readonly type: keyof typeof lowest;
 }
@@ -32,13 +32,13 @@ export const safeSoftmax: Pass = {
 function find(graph: Graph): Found[] {
   const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
   return graph.nodes.flatMap((where) => {
-    const isNaN = where.op === "Where" ? producers.get(where.inputs[0] ?? "") : undefined;
-    const softmax = isNaN?.op === "IsNaN" ? producers.get(isNaN.inputs[0] ?? "") : undefined;
+    const nanTest = where.op === "Where" ? producers.get(where.inputs[0] ?? "") : undefined;
+    const softmax = nanTest?.op === "IsNaN" ? producers.get(nanTest.inputs[0] ?? "") : undefined;
     const zero = constantOf(graph, producers, where.inputs[1] ?? "");
     if (softmax?.op !== "Softmax" || softmax.domain !== "" || where.inputs[2] !== softmax.outputs[0]) return [];
-    if (!isNaN || !zero || zero.dims.some((d) => d !== 1) || zero.dims.length > 1) return [];
+    if (!nanTest || !zero || zero.dims.some((d) => d !== 1) || zero.dims.length > 1) return [];
     if (toNumbers(zero)[0] !== 0) return [];
-    return zero.type === "float32" || zero.type === "float16" ? [{ softmax, isNaN, where, type: zero.type }] : [];
+    return zero.type === "float32" || zero.type === "float16" ? [{ softmax, nanTest, where, type: zero.type }] : [];
   });
 }
 
@@ -56,7 +56,7 @@ function rewrite(model: Model, found: readonly Found[]): Graph {
   // IsNaN first: nothing but it and the Where may have read the old Softmax.
   const dead = (list: readonly Node[], node: Node, names: ReadonlySet<string>): Node[] =>
     node.outputs.some((name) => names.has(name)) ? [...list] : list.filter((other) => other !== node);
-  const withoutTest = found.reduce<Node[]>((list, { isNaN }) => dead(list, isNaN, read), nodes);
+  const withoutTest = found.reduce<Node[]>((list, { nanTest }) => dead(list, nanTest, read), nodes);
   const stillRead = new Set([...graph.outputs.map((v) => v.name), ...withoutTest.flatMap((n) => n.inputs)]);
   return {
     ...graph,
