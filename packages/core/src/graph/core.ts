@@ -9,7 +9,7 @@ import { sortNodes } from "../onnx/structure.ts";
 import { elementCount, readTensorBytes, tensorFrom, toNumbers } from "../onnx/tensor.ts";
 import type { AttributeInput } from "./attributes.ts";
 import { toAttribute } from "./attributes.ts";
-import { pruneDeadNodes } from "./prune.ts";
+import { type PruneOptions, pruneDeadNodes } from "./prune.ts";
 
 export interface NodeOptions {
   domain?: string;
@@ -359,9 +359,9 @@ export class GraphCore {
 
   /**
    * The finished graph: only what the outputs need, StopGradient removed. Inputs stay as declared, also unused ones,
-   * unless `dropUnusedInputs`.
+   * unless `dropUnusedInputs`; Dropout outside training is removed unless `keepDropout`.
    */
-  finish(options: { name?: string; dropUnusedInputs?: boolean } = {}): Graph {
+  finish(options: PruneOptions & { name?: string } = {}): Graph {
     const values = new Map<string, ValueType>();
     for (const [name, { type, shape }] of this.values) values.set(name, { type, shape });
     return pruneDeadNodes(
@@ -374,7 +374,7 @@ export class GraphCore {
         values,
       },
       new Map(this.outputNames.map(({ name, value }) => [name, value.name])),
-      options.dropUnusedInputs ?? false,
+      options,
     );
   }
 }

@@ -1,19 +1,31 @@
 import type { Graph, Node } from "../onnx/ir.ts";
 
 /** Nodes that only pass their input on; they disappear from finished graphs. */
-const passThrough = (node: Node): boolean =>
+const passThrough = (node: Node, keepDropout: boolean): boolean =>
   (node.op === "StopGradient" && node.domain === "onnx-peft") ||
-  (node.domain === "" && (node.op === "Identity" || isIdleDropout(node)));
+  (node.domain === "" && (node.op === "Identity" || (!keepDropout && isIdleDropout(node))));
 
 /** Dropout outside training is the identity; with a mask output or a training flag it is kept as it is. */
 export const isIdleDropout = (node: Node): boolean =>
   node.domain === "" && node.op === "Dropout" && (node.inputs[2] ?? "") === "" && (node.outputs[1] ?? "") === "";
 
+/** What `finish` of a builder may be asked for. */
+export interface PruneOptions {
+  /** Declared inputs that nobody reads are left out. Default false. */
+  readonly dropUnusedInputs?: boolean;
+  /** Dropout nodes stay, for a graph that is going to be trained: importing it for training gives them masks. Default false. */
+  readonly keepDropout?: boolean;
+}
+
 /**
  * Removes pass-through nodes, nodes nobody reads and initialisers nobody reads. `outputs` maps output names to the
  * values they show; an Identity is added only where a name differs from its value's.
  */
-export function pruneDeadNodes(graph: Graph, outputs: ReadonlyMap<string, string>, dropUnusedInputs: boolean): Graph {
+export function pruneDeadNodes(
+  graph: Graph,
+  outputs: ReadonlyMap<string, string>,
+  { dropUnusedInputs = false, keepDropout = false }: PruneOptions = {},
+): Graph {
   const alias = new Map<string, string>();
   const resolve = (name: string): string => {
     let current = name;
@@ -24,7 +36,7 @@ export function pruneDeadNodes(graph: Graph, outputs: ReadonlyMap<string, string
   const captured = new Set(graph.nodes.flatMap(capturedNames));
   for (const node of graph.nodes) {
     const [from, to] = [node.inputs[0], node.outputs[0]];
-    if (passThrough(node) && !captured.has(to ?? "") && from !== undefined && to !== undefined)
+    if (passThrough(node, keepDropout) && !captured.has(to ?? "") && from !== undefined && to !== undefined)
       alias.set(to, resolve(from));
     else kept.push({ ...node, inputs: node.inputs.map((name) => (name === "" ? "" : resolve(name))) });
   }

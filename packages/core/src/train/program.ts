@@ -1,5 +1,6 @@
 import { differentiate } from "../autodiff/differentiate.ts";
 import type { Builder } from "../graph/builder.ts";
+import { leavesInReverse } from "../graph/leaves-in-reverse.ts";
 import { toModel } from "../graph/to-model.ts";
 import { applyInt8Plan } from "../int8/apply-plan.ts";
 import type { Int8Plan } from "../int8/plan.ts";
@@ -76,7 +77,7 @@ export function buildTrainingProgram(
   parameters.forEach((p, i) => {
     g.output(gradients[i] as Value, gradientName(p.name));
   });
-  const graph = g.finish({ name: "training", dropUnusedInputs: true });
+  const graph = leavesInReverse(g.finish({ name: "training", dropUnusedInputs: true }));
   const kept = new Set([...parameters, ...state].map((p) => p.name));
   const read = new Set(graph.inputs.map((v) => v.name));
   return {

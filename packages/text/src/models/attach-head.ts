@@ -68,7 +68,10 @@ export function attachHead(model: Model, head: Head, seed: number | string): { m
   const scores = linear(g, w, "classifier", dropped, size, head.labels);
   w.check();
   g.output(perToken ? g.reshape(scores, [batch, tokens, head.labels], states) : scores, "logits");
-  return { model: toModel(g.finish({ name: graph.name }), opset, model.metadata), initialized: ["classifier"] };
+  return {
+    model: toModel(g.finish({ name: graph.name, keepDropout: true }), opset, model.metadata),
+    initialized: ["classifier"],
+  };
 }
 
 /** @throws PeftError OPSET */

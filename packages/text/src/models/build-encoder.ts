@@ -64,7 +64,7 @@ export function buildEncoder(config: unknown, weights: Weights, head: Head = { t
   if (head.type === "none") g.output(encoded.hidden, "last_hidden_state");
   else g.output(architecture.head(g, w, encoded, head), "logits");
   w.check();
-  return toModel(g.finish({ name: "encoder" }), g.opset);
+  return toModel(g.finish({ name: "encoder", keepDropout: true }), g.opset);
 }
 
 /**

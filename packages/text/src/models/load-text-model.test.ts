@@ -6,6 +6,8 @@ import {
   createBuilder,
   encodeSafetensors,
   full,
+  injectAdapter,
+  lora,
   tensorFrom,
   toFloat32Array,
   toModel,
@@ -37,6 +39,29 @@ const hiddenStates = async (folder: string): Promise<Float32Array> => {
   const { model } = await loadTextModel({ model: folder }, { type: "none" });
   return (await runModel(model, feeds))["last_hidden_state"]?.data as Float32Array;
 };
+
+test("the config's dropout is active in training, and nowhere else", () => {
+  const config = { ...tinyConfig("bert"), hidden_dropout_prob: 0.2, attention_probs_dropout_prob: 0.1 };
+  const model = buildEncoder(
+    config,
+    tinyWeights("bert", {
+      more: {
+        "classifier.weight": [3, hidden],
+        "classifier.bias": [3],
+        "pooler.dense.weight": [hidden, hidden],
+        "pooler.dense.bias": [hidden],
+      },
+    }),
+    classifier,
+  );
+  const probabilities = (training: boolean): number[] =>
+    injectAdapter(model, { method: lora, config: { targetModules: ["query"] }, training }).g.dropoutPlan.sites.map(
+      (site) => site.probability,
+    );
+  // Embeddings; in each of two layers scores, attention and feed-forward; the pooled row before the classifier.
+  expect(probabilities(true)).toEqual([0.2, 0.1, 0.2, 0.2, 0.1, 0.2, 0.2, 0.2]);
+  expect(probabilities(false)).toEqual([]);
+});
 
 describe("checkpoints", () => {
   test("bare, prefixed, with the old names of norms and in shards give the same model", async () => {

@@ -9,7 +9,7 @@ type Dims = readonly number[];
 export const hidden = 16;
 const [vocabulary, intermediate, layers, positions] = [96, 24, 2, 70] as const;
 
-/** Fields of config.json as transformers writes them. */
+/** Fields of config.json as transformers writes them; without dropout, as tests fit a handful of samples. */
 export function tinyConfig(kind: TinyKind): Record<string, unknown> {
   if (kind === "distilbert") {
     return {
@@ -22,6 +22,9 @@ export function tinyConfig(kind: TinyKind): Record<string, unknown> {
       hidden_dim: intermediate,
       max_position_embeddings: positions,
       pad_token_id: 0,
+      dropout: 0,
+      attention_dropout: 0,
+      seq_classif_dropout: 0,
     };
   }
   const isBert = kind === "bert";
@@ -36,6 +39,8 @@ export function tinyConfig(kind: TinyKind): Record<string, unknown> {
     max_position_embeddings: positions,
     type_vocab_size: isBert ? 2 : 1,
     pad_token_id: isBert ? 0 : 1,
+    hidden_dropout_prob: 0,
+    attention_probs_dropout_prob: 0,
   };
 }
 
