@@ -1,6 +1,9 @@
 /**
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
+<<<<<<< HEAD
  *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--compute float32|int8]
+=======
+ *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--recompute]
  * Prints one line of JSON.
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -19,6 +22,7 @@ import {
   lora,
   onnxruntimeNode,
   trainableValues,
+  withRecomputation,
 } from "@onnx-peft/core";
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
 import { writeRandomModel } from "./random-model.ts";
@@ -32,6 +36,7 @@ const { values, positionals } = parseArgs({
     threads: { type: "string", default: "2" },
     dropout: { type: "string", default: "0.1" },
     compute: { type: "string", default: "float32" },
+    recompute: { type: "boolean", default: false },
   },
 });
 const shape = shapes[(positionals[0] ?? "mini") as ShapeName];
@@ -54,12 +59,13 @@ try {
     training: true,
   });
   const int8 = values.compute === "int8" ? await quantized() : null;
-  const training = buildTrainingProgram(
+  const program = buildTrainingProgram(
     adapted.g,
     task.loss(taskGraph(adapted)),
     trainableValues(adapted),
     int8 ? { int8 } : {},
   );
+  const training = values.recompute ? withRecomputation(program) : program;
   const parameters = startValues(adapted, 1);
   const engine = await createEngineProcess({
     training,

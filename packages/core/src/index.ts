@@ -125,6 +125,7 @@ export {
   type EvaluationProgram,
   type TrainingProgram,
 } from "./train/program.ts";
+export { withRecomputation } from "./train/recompute.ts";
 export {
   type Metrics,
   type TrainEvent,

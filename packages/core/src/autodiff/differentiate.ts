@@ -5,6 +5,7 @@ import type { Builder } from "../graph/builder.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Node, Value } from "../onnx/ir.ts";
 import { readNames, subgraphsOf } from "../onnx/structure.ts";
+import { markOrigin } from "./origin.ts";
 import { sumToShape } from "./sum-to-shape.ts";
 
 /** A value to differentiate. A scalar needs no gradient of its own; anything else is given one of its own shape. */
@@ -57,6 +58,7 @@ export function differentiate(
       const inputs = valuesRead(g, node);
       const needs = inputs.map((v) => v !== null && active.has(v.name));
       if (!needs.includes(true) || !node.outputs.some((name) => partial.has(name))) continue;
+      const before = g.nodes.length;
       const outputs = node.outputs.map((name) => (name === "" ? null : g.value(name)));
       const dOutputs = outputs.map((v) => (v ? total(v) : null));
       const gradients = g.scoped(node.name || node.op, () =>
@@ -66,6 +68,7 @@ export function differentiate(
         const value = inputs[i];
         if (gradient && value && needs[i]) push(partial, value, sumToShape(g, gradient, value));
       });
+      markOrigin(g.nodes, before, node);
     }
   });
   return wanted.map((value) => total(value) ?? unreached(g, value, targets, options));

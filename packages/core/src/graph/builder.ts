@@ -1,3 +1,4 @@
+import { type ElementType, isFloating } from "../onnx/element-type.ts";
 import type { Value } from "../onnx/ir.ts";
 import { GraphCore } from "./core.ts";
 import { dropoutOps } from "./dropout.ts";
@@ -7,15 +8,34 @@ import { reduceOps } from "./ops-reduce.ts";
 import { shapeOps } from "./ops-shape.ts";
 
 function afterOps(core: GraphCore, e: ReturnType<typeof elementwiseOps>, s: ReturnType<typeof shapeOps>) {
+  const zeros = new Map<string, Value>();
+
+  /**
+   * A zero that is not known before `gradient` is: its first element g compared with itself, (g < g). Unlike 0 * g it is zero
+   * also where g is NaN or infinite. For floating-point types it is -0, the only number whose sum with every other, zeros
+   * of both signs included, is that other.
+   */
+  function zeroBehind(gradient: Value, type: ElementType): Value {
+    const key = `${gradient.name} ${type}`;
+    const known = zeros.get(key);
+    if (known) return known;
+    const [flat] = core.op("Reshape", [gradient, s.ints([-1])]);
+    const first = s.gather(flat as Value, core.constant("int64", 0));
+    const wide = e.cast(first, "float32");
+    const zero = e.cast(e.less(wide, wide), type);
+    const signed = isFloating(type) ? e.neg(zero) : zero;
+    zeros.set(key, signed);
+    return signed;
+  }
+
   return {
     /**
-     * `value`, but not available before `gradient` is: value + 0 * gradient[0]. ONNX Runtime merges equal nodes and
-     * runs what depends on nothing early; recomputation and dequantisation in the backward pass save memory only when
-     * they are tied to the incoming gradient. Results stay bit-identical for finite gradients.
+     * `value`, equal to the bit, but not available before `gradient` is: value + {@link zeroBehind}. ONNX Runtime merges equal
+     * nodes and runs what depends on nothing early; recomputation and dequantisation in the backward pass save memory only
+     * when they are tied to the incoming gradient. Takes one pass over `value`.
      */
     after(value: Value, gradient: Value): Value {
-      const [flat] = core.op("Reshape", [gradient, s.ints([-1])]);
-      return e.add(value, e.mul(s.slice(flat as Value, [0], [1], [0]), 0));
+      return e.add(value, zeroBehind(gradient, value.type));
     },
   };
 }

@@ -1,4 +1,5 @@
 import type { Graph, Node } from "../onnx/ir.ts";
+import { readNames } from "../onnx/structure.ts";
 
 /**
  * The same graph in an order that lets ONNX Runtime free activations early. It runs nodes depth first from those that
@@ -9,7 +10,7 @@ import type { Graph, Node } from "../onnx/ir.ts";
 export function leavesInReverse(graph: Graph): Graph {
   const readers = new Map<string, Node[]>();
   for (const node of graph.nodes) {
-    for (const name of node.inputs) readers.set(name, [...(readers.get(name) ?? []), node]);
+    for (const name of readNames(node)) readers.set(name, [...(readers.get(name) ?? []), node]);
   }
   const readersOf = (node: Node): Node[] => node.outputs.flatMap((name) => readers.get(name) ?? []);
   const isLeaf = (node: Node): boolean => readersOf(node).length === 0;

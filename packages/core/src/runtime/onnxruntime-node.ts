@@ -15,6 +15,35 @@ export const onnxruntimeNode: Runtime = {
   },
 };
 
+/**
+ * Rewrites that training sessions do without. They apply where nobody else reads a value, and change the last bits of
+ * results: with them a graph that recomputes activations would not train exactly as one that keeps them.
+ */
+const FUSIONS = [
+  "AttentionFusion",
+  "BiasGeluFusion",
+  "BiasSoftmaxFusion",
+  "BiasSkipLayerNormFusion",
+  "ConvActivationFusion",
+  "DivMulFusion",
+  "EmbedLayerNormFusion",
+  "FastGeluFusion",
+  "GeluFusionL1",
+  "GeluFusionL2",
+  "GemmActivationFusion",
+  "GemmSumFusion",
+  "GemmTransposeFusion",
+  "LayerNormFusionL1",
+  "LayerNormFusionL2",
+  "MatMulActivationFusion",
+  "MatMulAddFusion",
+  "MatMulScaleFusion",
+  "MatmulTransposeFusion",
+  "QuickGeluFusion",
+  "SimplifiedLayerNormFusion",
+  "SkipLayerNormFusion",
+];
+
 async function create(model: Uint8Array | string, options: OpenOptions): Promise<ort.InferenceSession> {
   const settings: Record<string, string> = { set_denormal_as_zero: "1" };
   if (options.purpose !== "serving") settings["disable_prepacking"] = "1";
@@ -26,7 +55,12 @@ async function create(model: Uint8Array | string, options: OpenOptions): Promise
     executionMode: "sequential",
     enableMemPattern: false,
     logSeverityLevel: options.quiet ? 4 : 3,
-    extra: { session: settings },
+    extra: {
+      session: settings,
+      ...(options.purpose === "serving" || options.purpose === "evaluation"
+        ? {}
+        : { optimization: { disable_specified_optimizers: FUSIONS.join(";") } }),
+    },
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
   };

@@ -20,8 +20,11 @@ export interface RuntimeSession {
 }
 
 export interface OpenOptions {
-  /** "training": no pre-packing, least memory. "serving": weights packed for small batches. Default "training". */
-  readonly purpose?: "training" | "serving";
+  /**
+   * "training": no pre-packing, least memory; no rewrites that change the last bits of results. "evaluation": the same with
+   * them. "serving": weights packed for small batches. Default "training".
+   */
+  readonly purpose?: "training" | "evaluation" | "serving";
   /** Threads inside an operator; default: what the engine chooses (physical cores). */
   readonly threads?: number;
   /** Folder that relative external-data locations of a graph given as bytes refer to. */

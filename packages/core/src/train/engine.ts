@@ -96,10 +96,10 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   const optimizer =
     training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
   const sessions: RuntimeSession[] = [];
-  const open = async (graph: AnyGraph): Promise<RuntimeSession> => {
+  const open = async (graph: AnyGraph, purpose: "training" | "evaluation"): Promise<RuntimeSession> => {
     const { externalDataFolder } = graph;
     const session = await runtime.open(await openableGraph(graph), {
-      purpose: "training",
+      purpose,
       ...(setup.threads === undefined ? {} : { threads: setup.threads }),
       ...(externalDataFolder === undefined ? {} : { externalDataFolder }),
     });
@@ -112,8 +112,8 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   let trainingSession: RuntimeSession | undefined;
   let evaluationSession: RuntimeSession | undefined;
   try {
-    if (training) trainingSession = await open(training.graph);
-    if (evaluation) evaluationSession = await open(evaluation.graph);
+    if (training) trainingSession = await open(training.graph, "training");
+    if (evaluation) evaluationSession = await open(evaluation.graph, "evaluation");
   } catch (error) {
     await close();
     throw error;

@@ -18,14 +18,14 @@ async function hashOf(bytes: Uint8Array): Promise<string> {
 /**
  * What must be equal for a checkpoint to be continued: options, parameter groups, number of samples, names and shapes of
  * parameters, and the training graph with the weights embedded in it. Weights in files and the samples themselves are
- * taken on trust: reading them all would cost more than they are worth. Threads and isolation may change; another
+ * taken on trust: reading them all would cost more than they are worth. Threads, isolation and recomputation may change; another
  * number of threads may change the last bits of results.
  */
 export async function fingerprintOf<Sample>(
   run: TrainingRun<Sample>,
   options: TrainOptions,
 ): Promise<Record<string, unknown>> {
-  const { threads: _threads, isolation: _isolation, ...rest } = options;
+  const { threads: _threads, isolation: _isolation, recompute: _recompute, ...rest } = options;
   return {
     options: rest,
     groups: run.groups ?? [],

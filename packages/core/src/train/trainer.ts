@@ -13,6 +13,7 @@ import { evaluationRecord, type History, stepRecord } from "./history.ts";
 import type { MetricsLog } from "./metrics-log.ts";
 import { type TrainOptions, trainOptions } from "./options.ts";
 import { createProgress } from "./progress.ts";
+import { withRecomputation } from "./recompute.ts";
 import { openRunFolder, startState, type TrainerState } from "./run-folder.ts";
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
@@ -140,7 +141,7 @@ async function openEngine<Sample>(
   totalSteps: number,
 ): Promise<FileEngine> {
   const setup = {
-    training: run.training,
+    training: options.recompute === "blocks" ? withRecomputation(run.training) : run.training,
     ...(run.evaluation ? { evaluation: run.evaluation } : {}),
     parameters: run.parameters,
     optimizer: options.optimizer,
