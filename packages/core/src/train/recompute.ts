@@ -1,5 +1,5 @@
-import { opsetOf } from "../adapters/inject.ts";
 import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
+import { opsetOf } from "../onnx/opset.ts";
 import { decodeModel } from "../onnx/read.ts";
 import { packGraph } from "./graph-file.ts";
 import type { TrainingProgram } from "./program.ts";
