@@ -1,7 +1,5 @@
-import { describe, expect, test } from "vitest";
-import { differentiate } from "../autodiff/differentiate.ts";
+import { describe, test } from "vitest";
 import { float } from "../graph/attributes.ts";
-import { createBuilder } from "../graph/builder.ts";
 import { type CheckedFunction, checkGradient } from "../testing/check-gradient.ts";
 
 const epsilon = { epsilon: float(1e-3) };
@@ -25,14 +23,41 @@ describe("BatchNormalization", () => {
       ],
       { opset: 11 },
     ));
-  test("training mode is refused", () => {
-    const g = createBuilder();
-    const x = g.input("x", "float32", [2, 3]);
-    const v = ["s", "b", "m", "v"].map((name) => g.input(name, "float32", [3]));
-    const [y] = g.op("BatchNormalization", [x, ...v], { training_mode: 1 }, { count: 3 });
-    const dY = g.input("dY", "float32", [2, 3]);
-    expect(() => differentiate(g, [{ value: y!, gradient: dY }], [x])).toThrow(/training mode/);
+  describe("training mode", () => {
+    const training = { ...epsilon, training_mode: 1, momentum: float(0.75) };
+    const statistics = (channels: number) => [
+      { dims: [channels] },
+      { dims: [channels] },
+      { dims: [channels], constant: true },
+      { dims: [channels], range: [0.5, 2] as const, constant: true },
+    ];
+    test.each([[[4, 3]], [[2, 3, 5]], [[2, 2, 3, 3]]])("%j through the statistics of the batch", (dims) =>
+      checkGradient(
+        (g, v) => g.op("BatchNormalization", v, training, { count: 3 })[0]!,
+        [{ dims }, ...statistics(dims[1]!)],
+      ),
+    );
+    test("what it hands out is differentiated too", () =>
+      checkGradient(
+        (g, v) => g.op("BatchNormalization", v, training, { count: 3 }),
+        [{ dims: [3, 2, 4] }, { dims: [2] }, { dims: [2] }, { dims: [2] }, { dims: [2], range: [0.5, 2] }],
+        { opset: 15 },
+      ));
+    test("x frozen, scale frozen", async () => {
+      const f: CheckedFunction = (g, v) => g.op("BatchNormalization", v, training, { count: 3 })[0]!;
+      const [scale, ...rest] = statistics(2);
+      await checkGradient(f, [{ dims: [3, 2, 4], frozen: true }, scale!, ...rest]);
+      await checkGradient(f, [{ dims: [3, 2, 4] }, { ...scale!, frozen: true }, ...rest]);
+    });
   });
+});
+
+describe("MeanVarianceNormalization", () => {
+  test("all but channels", () =>
+    checkGradient((g, v) => g.op("MeanVarianceNormalization", v), [{ dims: [2, 3, 4, 2] }]));
+  test.each([[[1, 2]], [[-1]], [[0, 2]]])("over %j", (axes) =>
+    checkGradient((g, v) => g.op("MeanVarianceNormalization", v, { axes }), [{ dims: [2, 3, 4] }], { opset: 13 }),
+  );
 });
 
 describe("InstanceNormalization", () => {

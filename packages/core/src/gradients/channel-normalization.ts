@@ -1,5 +1,5 @@
-import { PeftError } from "../errors.ts";
-import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
+import { sizeOf } from "../onnx/dims.ts";
+import { floatAttribute, intAttribute, intsAttribute } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
 import { positiveAxis, upTo } from "./axes.ts";
 import { dOutput, inputAt, outputAt } from "./helpers.ts";
@@ -23,16 +23,42 @@ const sumPerChannel = (c: RuleContext, x: Value): Value =>
     false,
   );
 
+/**
+ * BatchNormalization with the statistics of the batch: as InstanceNormalization over the batch axis too. What it hands out
+ * besides, Running = m * Given + (1 - m) * (batch mean or variance), has a gradient as well: with r = (1 - m) / places,
+ * dX += r * (dRunningMean + 2 (X - mean) dRunningVariance), dGiven = m * dRunning.
+ */
+function batchNormalizationInTraining(c: RuleContext): readonly (Value | null)[] {
+  const { g, needs, dOutputs } = c;
+  const [x, scale] = [inputAt(c, 0), inputAt(c, 1)];
+  const momentum = floatAttribute(c.node, "momentum", 0.9);
+  const axes = upTo(x.shape.length).filter((axis) => axis !== 1);
+  const statistics = statisticsOf(c, x, axes, floatAttribute(c.node, "epsilon", 1e-5));
+  const [dY, dMean, dVariance] = [dOutputs[0] ?? null, dOutputs[1] ?? null, dOutputs[2] ?? null];
+  const wanted = { dX: needs[0] === true, dWeight: needs[1] === true };
+  const found = dY && normalized(c, dY, x, perChannel(c, scale, x), axes, statistics, wanted);
+  const places = sizeOf(x.shape.filter((_, axis) => axis !== 1));
+  const total = typeof places === "number" ? places : g.cast(g.squeeze(g.shapeTensor([places]), [0]), x.type);
+  const share = (d: Value, factor: number): Value => perChannel(c, g.div(g.mul(d, factor * (1 - momentum)), total), x);
+  const parts = [
+    found?.dX ?? null,
+    needs[0] && dMean ? share(dMean, 1) : null,
+    needs[0] && dVariance ? g.mul(g.sub(x, statistics.mean), share(dVariance, 2)) : null,
+  ];
+  const given = (d: Value | null): Value | null => d && g.mul(d, momentum);
+  return [
+    parts.reduce((a, b) => (a && b ? g.add(a, b) : (a ?? b)), null),
+    found?.dWeight ? sumPerChannel(c, found.dWeight) : null,
+    needs[2] && dY ? sumPerChannel(c, dY) : null,
+    needs[3] ? given(dMean) : null,
+    needs[4] ? given(dVariance) : null,
+  ];
+}
+
 /** BatchNormalization with given statistics: inverse = 1 / sqrt(Variance + epsilon), factor = Scale * inverse. */
 function batchNormalization(c: RuleContext): readonly (Value | null)[] {
   const { g, needs } = c;
-  if (intAttribute(c.node, "training_mode", 0) === 1) {
-    throw new PeftError(
-      "UNSUPPORTED_ATTRIBUTE",
-      `BatchNormalization "${c.node.name}" is in training mode; its gradient is known for given statistics only.`,
-      { hint: "Export the model in evaluation mode." },
-    );
-  }
+  if (intAttribute(c.node, "training_mode", 0) === 1) return batchNormalizationInTraining(c);
   const [x, scale, mean, variance] = [inputAt(c, 0), inputAt(c, 1), inputAt(c, 3), inputAt(c, 4)];
   const dY = dOutput(c);
   const inverse = g.reciprocal(g.sqrt(g.add(variance, floatAttribute(c.node, "epsilon", 1e-5))));
@@ -86,6 +112,7 @@ export const channelNormalization = {
    * Y = (X - Mean) / sqrt(Variance + epsilon) * Scale + B per channel, with given statistics (inference mode):
    *   dX = dY * factor, dScale = sum dY (X - Mean) inverse, dB = sum dY, dMean = -sum dY factor,
    *   dVariance = -1/2 sum dY (X - Mean) factor inverse^2. A frozen one saves nothing.
+   * In training mode the statistics are the batch's: {@link batchNormalizationInTraining}. Saves X.
    */
   BatchNormalization: rule([9, 24], batchNormalization),
   /** As LayerNormalization over the spatial axes of every sample and channel. Saves X. */
@@ -96,6 +123,14 @@ export const channelNormalization = {
     const wanted = { dX: c.needs[0] === true, dWeight: c.needs[1] === true };
     const { dX, dWeight } = normalized(c, dY, x, perChannel(c, scale, x), axes, statistics, wanted);
     return [dX, dWeight && sumPerChannel(c, dWeight), c.needs[2] ? sumPerChannel(c, dY) : null];
+  }),
+  /** Y = (X - mean) / standard deviation over `axes`, by default all but channels. Saves X. */
+  MeanVarianceNormalization: rule([9, 24], (c) => {
+    const x = inputAt(c, 0);
+    const axes = (intsAttribute(c.node, "axes") ?? [0, 2, 3]).map((a) => positiveAxis(a, x.shape.length));
+    // The definition adds 1e-9 to the deviation; under the root that is its square.
+    const statistics = statisticsOf(c, x, axes, 1e-18);
+    return [normalized(c, dOutput(c), x, null, axes, statistics, { dX: true, dWeight: false }).dX];
   }),
   /** As LayerNormalization over each of `num_groups` groups of channels of every sample. Saves X. */
   GroupNormalization: rule([18, 24], groupNormalization),

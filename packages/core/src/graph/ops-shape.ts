@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { isStatic, termsOf } from "../onnx/dims.ts";
+import { isStatic, quotientParts, termsOf } from "../onnx/dims.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Dim, Shape, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
@@ -19,6 +19,14 @@ export function shapeOps(core: GraphCore) {
       ? one("Shape", [x], { start: axis, end: axis + 1 })
       : one("Gather", [one("Shape", [x]), ints([axis])], { axis: 0 });
 
+  /** Size behind a symbol, or a quotient of sizes (which are not negative, so that Div rounds down). */
+  function atomTensor(atom: string): Value | null {
+    const source = core.symbolSource(atom);
+    if (source) return sizeOfAxis(source.value, source.axis);
+    const [over, under] = (quotientParts(atom) ?? []).map(dimTensor);
+    return over && under ? one("Div", [over, under]) : null;
+  }
+
   /** One dimension as an int64 vector of length 1, computed from graph inputs where possible. */
   function dimTensor(dim: Dim): Value | null {
     if (typeof dim === "number") return ints([dim]);
@@ -28,9 +36,8 @@ export function shapeOps(core: GraphCore) {
     for (const { coefficient, atoms } of termsOf(dim)) {
       let term: Value | null = atoms.length === 0 || coefficient !== 1 ? ints([coefficient]) : null;
       for (const atom of atoms) {
-        const source = core.symbolSource(atom);
-        if (!source) return null;
-        const size = sizeOfAxis(source.value, source.axis);
+        const size = atomTensor(atom);
+        if (!size) return null;
         term = term ? one("Mul", [term, size]) : size;
       }
       if (term) sum = sum ? one("Add", [sum, term]) : term;

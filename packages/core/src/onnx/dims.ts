@@ -154,10 +154,22 @@ function evaluateBroadcast(atom: string, sizes: ReadonlyMap<string, number>): nu
   return values.includes(null) ? null : (values.find((v) => v !== 1) ?? 1);
 }
 
+/** Numerator and denominator of "[a//b]"; null for any other atom. */
+export function quotientParts(atom: string): readonly [Dim, Dim] | null {
+  if (!atom.startsWith("[") || !atom.endsWith("]")) return null;
+  let depth = 0;
+  for (let i = 1; i < atom.length - 1; i++) {
+    if (atom[i] === "[") depth++;
+    else if (atom[i] === "]") depth--;
+    else if (depth === 0 && atom.startsWith("//", i)) return [asDim(atom.slice(1, i)), asDim(atom.slice(i + 2, -1))];
+  }
+  return null;
+}
+
 function evaluateQuotient(atom: string, sizes: ReadonlyMap<string, number>): number | null {
-  const match = /^\[(.*)\/\/(.*)\]$/.exec(atom);
-  if (!match) return null;
-  const [a, b] = [evaluateDim(asDim(match[1] ?? ""), sizes), evaluateDim(asDim(match[2] ?? ""), sizes)];
+  const parts = quotientParts(atom);
+  if (!parts) return null;
+  const [a, b] = [evaluateDim(parts[0], sizes), evaluateDim(parts[1], sizes)];
   return a === null || b === null || b === 0 ? null : Math.floor(a / b);
 }
 

@@ -48,6 +48,7 @@ export const normalizations = {
   GroupNormalization: sameAsFirst,
   LpNormalization: sameAsFirst,
   LRN: sameAsFirst,
+  MeanVarianceNormalization: sameAsFirst,
   SoftmaxCrossEntropyLoss: softmaxCrossEntropy,
   NegativeLogLikelihoodLoss: negativeLogLikelihood,
 } satisfies Record<string, Infer>;

@@ -8,6 +8,7 @@ import { quantized } from "./quantized.ts";
 import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
 import { shapes } from "./shape.ts";
+import { spatial } from "./spatial.ts";
 
 const table = {
   ...elementwise,
@@ -19,6 +20,7 @@ const table = {
   ...recurrents,
   ...attentions,
   ...quantized,
+  ...spatial,
 };
 
 /** An operator this engine knows; its domain stands before "::" if it has one. The gradient table is total over these. */
