@@ -5,6 +5,7 @@ import type { InferContext } from "../onnx/infer/context.ts";
 import { knownInts } from "../onnx/infer/known-ints.ts";
 import { inferenceOf, operatorKey } from "../onnx/infer/table.ts";
 import type { Attribute, Dim, Graph, Node, Shape, TensorData, Value, ValueType } from "../onnx/ir.ts";
+import { defaultLimits } from "../onnx/limits.ts";
 import { sortNodes } from "../onnx/structure.ts";
 import { elementCount, readTensorBytes, tensorFrom, toNumbers } from "../onnx/tensor.ts";
 import type { AttributeInput } from "./attributes.ts";
@@ -38,6 +39,16 @@ function smallInts(tensor: TensorData): number[] {
   const { MAX_SAFE_INTEGER: most, MIN_SAFE_INTEGER: least } = Number;
   return Array.from({ length: elementCount(tensor.dims) }, (_, i) =>
     Math.min(most, Math.max(least, Number(view.getBigInt64(8 * i, true)))),
+  );
+}
+
+/** @throws PeftError SHAPE_INFERENCE for a result with more axes than a file may declare. */
+function checkShape(node: Node, shape: Shape): void {
+  const { maxRank } = defaultLimits;
+  if (shape.length <= maxRank) return;
+  throw new PeftError(
+    "SHAPE_INFERENCE",
+    `${node.op} "${node.name}" makes ${shape.length} axes, more than ${maxRank} are not supported.`,
   );
 }
 
@@ -239,6 +250,7 @@ export class GraphCore {
       if (name === "") return;
       const type = types[i];
       if (!type) throw new PeftError("SHAPE_INFERENCE", `${node.op} "${node.name}" has no output ${i}.`);
+      checkShape(node, type.shape);
       results.push(this.register(name, type));
     });
     const [first] = results;

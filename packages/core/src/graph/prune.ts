@@ -1,4 +1,5 @@
 import type { Graph, Node } from "../onnx/ir.ts";
+import { capturedNames, subgraphsOf } from "../onnx/structure.ts";
 
 /** Nodes that only pass their input on; they disappear from finished graphs. */
 const passThrough = (node: Node, keepDropout: boolean): boolean =>
@@ -33,7 +34,8 @@ export function pruneDeadNodes(
     return current;
   };
   const kept: Node[] = [];
-  const captured = new Set(graph.nodes.flatMap(capturedNames));
+  const capturedBy = (node: Node): string[] => subgraphsOf(node).flatMap((inner) => [...capturedNames(inner)]);
+  const captured = new Set(graph.nodes.flatMap(capturedBy));
   for (const node of graph.nodes) {
     const [from, to] = [node.inputs[0], node.outputs[0]];
     if (passThrough(node, keepDropout) && !captured.has(to ?? "") && from !== undefined && to !== undefined)
@@ -47,7 +49,7 @@ export function pruneDeadNodes(
     if (!node.outputs.some((name) => needed.has(name))) continue;
     alive.push(node);
     for (const name of node.inputs) needed.add(name);
-    for (const name of capturedNames(node)) needed.add(name);
+    for (const name of capturedBy(node)) needed.add(name);
   }
   alive.reverse();
   for (const { name, source } of shown) {
@@ -71,17 +73,4 @@ export function pruneDeadNodes(
     initializers: new Map([...graph.initializers].filter(([name]) => isRead(name))),
     values: new Map([...graph.values].filter(([name]) => isRead(name) || outputs.has(name))),
   };
-}
-
-/** Names that sub-graphs of a node may read from outside. */
-function capturedNames(node: Node): string[] {
-  const names: string[] = [];
-  for (const attribute of Object.values(node.attributes)) {
-    const graphs = attribute.type === "graph" ? [attribute.value] : attribute.type === "graphs" ? attribute.value : [];
-    for (const graph of graphs) {
-      for (const inner of graph.nodes) names.push(...inner.inputs, ...capturedNames(inner));
-      names.push(...graph.outputs.map((v) => v.name));
-    }
-  }
-  return names;
 }

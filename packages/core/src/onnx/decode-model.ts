@@ -5,8 +5,9 @@ import { type DecodeContext, normalDomain } from "./decode-context.ts";
 import { decodeGraph } from "./decode-graph.ts";
 import { decodeNode } from "./decode-node.ts";
 import { readEntry, readText, type TensorContext } from "./decode-tensor.ts";
+import { checkOverlaps } from "./external-data.ts";
 import { type FunctionDefinition, functionKey, inlineFunctions } from "./functions.ts";
-import type { Attribute, Graph, Model, Node } from "./ir.ts";
+import type { Attribute, FileRange, Graph, Model, Node } from "./ir.ts";
 import { checkLimit, defaultLimits, type Limits } from "./limits.ts";
 import { throwProblems } from "./problems.ts";
 import { functionFields, modelFields, opsetFields, opsetRange } from "./schema.ts";
@@ -141,13 +142,15 @@ function inlineAll(graph: Graph, { functions, opsets }: Found, context: DecodeCo
   }
   inlineFunctions(graph, table, context);
   const domains = new Set<string>([""]);
-  const addDomains = (inner: Graph): void => {
+  const addDomains = (inner: Graph, depth: number): void => {
+    // Functions with graphs inside, called from graphs inside functions, nest deeper than any of them.
+    checkLimit("nested graphs", depth, context.limits.maxNesting, `graph "${inner.name}"`);
     for (const node of inner.nodes) {
       domains.add(node.domain);
-      for (const deeper of subgraphsOf(node)) addDomains(deeper);
+      for (const deeper of subgraphsOf(node)) addDomains(deeper, depth + 1);
     }
   };
-  addDomains(graph);
+  addDomains(graph, 1);
   for (const { domain } of functions) if (!domains.has(domain)) opsets.delete(domain);
 }
 
@@ -165,10 +168,15 @@ export function decodeSource(source: Source, { limits: given, external }: Decode
   const limits: Limits = { ...defaultLimits, ...given };
   checkLimit("bytes", source.length, limits.maxBytes, "the model file");
   source.fieldsLeft = limits.maxFields;
+  const ranges: FileRange[] = [];
   const context: DecodeContext = {
     source,
     limits,
-    external,
+    external(entries, expectedBytes, where) {
+      const range = external(entries, expectedBytes, where);
+      ranges.push(range);
+      return range;
+    },
     converted: 0,
     problems: [],
     symbols: new Map(),
@@ -178,6 +186,7 @@ export function decodeSource(source: Source, { limits: given, external }: Decode
     subgraph: (start, end, path, depth) => decodeGraph(context, start, end, path, depth),
   };
   const found = collect(context);
+  checkOverlaps(ranges);
   const { graph } = found;
   if (!graph)
     throw new PeftError("ONNX_INVALID", "expected a graph in the model, received none.", {

@@ -3,8 +3,8 @@ import type { Dim, Shape } from "./ir.ts";
 /**
  * Arithmetic on dimensions. A symbolic dimension is a polynomial with integer coefficients over atoms, written in one
  * canonical form ("2*batch*sequence+batch+-1"), so that equal sizes compare equal as strings. An atom is a name or
- * something in square brackets that no rule looks into: a quotient "[sequence//2]", or the size that different symbols
- * broadcast to, "[rows|sequence]".
+ * something in square brackets that no rule looks into: a quotient "[sequence//2]", the size that different symbols
+ * broadcast to, "[rows|sequence]", or an expression too long to follow, "[~1k3v9q]".
  */
 type Polynomial = Map<string, number>; // monomial (atoms joined by "*", sorted; "" for the constant) -> coefficient
 
@@ -27,6 +27,26 @@ function splitTopLevel(text: string, separator: string): string[] {
   parts.push(text.slice(start));
   return parts;
 }
+
+/**
+ * Expressions beyond these sizes become one opaque atom. Real ones have some ten terms and 100 characters; a file of 40
+ * multiplications could otherwise ask for one of 2^40 characters.
+ */
+const maxTerms = 64;
+const maxCharacters = 1024;
+
+/** An atom that stands for an expression: equal expressions give equal atoms (53 bits of hash). */
+function opaque(text: string): string {
+  let [a, b] = [0x811c9dc5, 0x9e3779b9];
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    a = Math.imul(a ^ code, 0x01000193);
+    b = Math.imul(b ^ code, 0x85ebca6b);
+  }
+  return `[~${((b & 0x1fffff) * 2 ** 32 + (a >>> 0)).toString(36)}]`;
+}
+
+const shortened = (text: string): string => (text.length > maxCharacters ? opaque(text) : text);
 
 function parse(dim: Dim): Polynomial {
   if (typeof dim === "number") return new Map(dim === 0 ? [] : [["", dim]]);
@@ -53,7 +73,8 @@ function format(polynomial: Polynomial): Dim {
   if (terms.length === 0) return 0;
   const [only] = terms;
   if (terms.length === 1 && only && only[0] === "") return only[1];
-  return terms.map(([key, c]) => (key === "" ? `${c}` : c === 1 ? key : `${c}*${key}`)).join("+");
+  const text = terms.map(([key, c]) => (key === "" ? `${c}` : c === 1 ? key : `${c}*${key}`)).join("+");
+  return terms.length > maxTerms || terms.some(([, c]) => !Number.isSafeInteger(c)) ? opaque(text) : shortened(text);
 }
 
 /** A file's dimension name as an atom: characters that this module gives a meaning to are replaced. */
@@ -75,9 +96,11 @@ export function mulDims(a: Dim, b: Dim): Dim {
   if (typeof a === "number" && typeof b === "number") return a * b;
   if (a === 1) return b;
   if (b === 1) return a;
+  const [left, right] = [parse(a), parse(b)];
+  if (left.size * right.size > maxTerms * maxTerms) return opaque([String(a), String(b)].sort().join("*"));
   const product: Polynomial = new Map();
-  for (const [ka, ca] of parse(a)) {
-    for (const [kb, cb] of parse(b)) {
+  for (const [ka, ca] of left) {
+    for (const [kb, cb] of right) {
       const atoms = [...(ka ? splitTopLevel(ka, "*") : []), ...(kb ? splitTopLevel(kb, "*") : [])].sort();
       const key = atoms.join("*");
       product.set(key, (product.get(key) ?? 0) + ca * cb);
@@ -111,7 +134,7 @@ export function divideExactly(a: Dim, b: Dim): Dim | null {
 /** Integer division rounding down; symbolic results that do not divide exactly become one opaque atom. */
 export function floorDivide(a: Dim, b: Dim): Dim {
   if (typeof a === "number" && typeof b === "number") return Math.floor(a / b);
-  return divideExactly(a, b) ?? `[${a}//${b}]`;
+  return divideExactly(a, b) ?? shortened(`[${a}//${b}]`);
 }
 
 /** Product of all dimensions (1 for a scalar). */
@@ -194,5 +217,5 @@ export function broadcastDim(a: Dim, b: Dim): Dim | null {
   if (typeof a === "number") return typeof b === "number" ? null : a;
   if (typeof b === "number") return b;
   if (isInvented(a) || isInvented(b)) return isInvented(a) === isInvented(b) ? null : isInvented(a) ? b : a;
-  return `[${[...new Set([...broadcastParts(a), ...broadcastParts(b)])].sort().join("|")}]`;
+  return shortened(`[${[...new Set([...broadcastParts(a), ...broadcastParts(b)])].sort().join("|")}]`);
 }

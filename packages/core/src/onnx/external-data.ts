@@ -126,6 +126,35 @@ export function externalResolver(
   };
 }
 
+/**
+ * Tensors may share a range as a whole (tied weights, or two views of one weight); ranges that overlap in part are a damaged
+ * or hostile file.
+ * @throws PeftError ONNX_EXTERNAL_DATA
+ */
+export function checkOverlaps(ranges: readonly FileRange[]): void {
+  const byFile = new Map<string, FileRange[]>();
+  for (const range of ranges) {
+    if (range.length === 0) continue;
+    const list = byFile.get(range.path);
+    if (list) list.push(range);
+    else byFile.set(range.path, [range]);
+  }
+  for (const [path, list] of byFile) {
+    list.sort((a, b) => a.offset - b.offset || a.length - b.length);
+    let last: FileRange | null = null;
+    for (const range of list) {
+      if (
+        last &&
+        range.offset < last.offset + last.length &&
+        (range.offset !== last.offset || range.length !== last.length)
+      ) {
+        throw refuse(`bytes ${range.offset} to ${range.offset + range.length} overlap those of another tensor`, path);
+      }
+      last = range;
+    }
+  }
+}
+
 /** The resolver for bytes that came without a folder: refuses every reference. */
 export function refuseExternal(entries: ExternalEntries, _expectedBytes: number, where: string): never {
   const location = JSON.stringify(entries.get("location") ?? "");

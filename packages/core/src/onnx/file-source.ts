@@ -1,7 +1,10 @@
-import { readSync } from "node:fs";
+import { constants, readSync } from "node:fs";
 import { BinaryReader } from "@bufbuild/protobuf/wire";
 import { PeftError } from "../errors.ts";
 import type { Source } from "./source.ts";
+
+/** Without O_NONBLOCK, opening a named pipe waits for a writer, for ever. */
+export const openForReading: number = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
 const windowBytes = 64 * 1024;
 

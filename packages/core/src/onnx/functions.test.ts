@@ -50,15 +50,7 @@ const functionPieces = (calls: string): wire.Piece[] => {
   ];
 };
 
-const nodeContent = (op: string, inputs: string[], outputs: string[], ...more: wire.Piece[]): Uint8Array =>
-  wire.message(
-    ...inputs.map((name) => wire.text(nodeFields.input, name)),
-    ...outputs.map((name) => wire.text(nodeFields.output, name)),
-    wire.text(nodeFields.opType, op),
-    ...more,
-  );
-
-const local = wire.text(nodeFields.domain, "local");
+const { local, nodeContent } = wire;
 
 test("functions are inlined: same outputs as in ONNX Runtime, calls nested, attributes and defaults bound", async () => {
   const factor = wire.attributePiece("factor", 1, wire.float(attributeFields.float, 10));

@@ -2,6 +2,7 @@ import { PeftError } from "../errors.ts";
 import { type DecodeContext, freshSymbol } from "./decode-context.ts";
 import type { Attribute, Graph, Node, Value, ValueType } from "./ir.ts";
 import { checkLimit } from "./limits.ts";
+import { countFields } from "./source.ts";
 import { subgraphsOf } from "./structure.ts";
 
 /** A model-local function: a body of nodes over formal inputs, outputs and attributes. */
@@ -29,6 +30,8 @@ interface Call {
 }
 
 function copyGraph(graph: Graph, call: Call, context: DecodeContext): Graph {
+  const size = graph.inputs.length + graph.outputs.length + graph.initializers.size + graph.values.size;
+  countFields(context.source, 1 + size, 0, `function call ${call.nodePrefix}`);
   // Symbols of a body mean another size in every call.
   const copyType = (name: string, { type, shape }: ValueType): ValueType => ({
     type,
@@ -54,7 +57,13 @@ function copyAttribute(attribute: Attribute, call: Call, context: DecodeContext)
 }
 
 function copyNode(node: Node, call: Call, context: DecodeContext): Node {
-  checkLimit("nodes", ++context.nodeCount, context.limits.maxNodes, `function call ${call.nodePrefix}`);
+  const where = `function call ${call.nodePrefix}`;
+  checkLimit("nodes", ++context.nodeCount, context.limits.maxNodes, where);
+  const metadata = { ...call.metadata, ...node.metadata };
+  const attributes = Object.entries(node.attributes);
+  // A small body that is called often may hold long lists: what is copied counts like what is read.
+  const size = node.inputs.length + node.outputs.length + attributes.length + Object.keys(metadata).length;
+  countFields(context.source, 1 + size, 0, where);
   const copy: Node = {
     name: `${call.nodePrefix}/${node.name || node.op}`,
     op: node.op,
@@ -62,9 +71,9 @@ function copyNode(node: Node, call: Call, context: DecodeContext): Node {
     inputs: node.inputs.map(call.rename),
     outputs: node.outputs.map(call.rename),
     attributes: {},
-    metadata: { ...call.metadata, ...node.metadata },
+    metadata,
   };
-  for (const [name, attribute] of Object.entries(node.attributes)) {
+  for (const [name, attribute] of attributes) {
     copy.attributes[name] = copyAttribute(attribute, call, context);
   }
   for (const [name, formal] of context.references.get(node) ?? []) {
@@ -100,7 +109,12 @@ interface Names {
   readonly used: Set<string>;
   /** How many calls have had a node of this name. */
   readonly calls: Map<string, number>;
+  /** Length of all names made so far. */
+  characters: number;
 }
+
+/** Names grow with every level of calls; 100,000 nodes with names of 200 characters take 20 million. */
+const maxNameCharacters = 2 ** 27;
 
 /** A prefix of its own for every call: node names need not be unique. */
 function callPrefix(name: string, { calls }: Names): string {
@@ -140,6 +154,8 @@ function expandCall(node: Node, definition: FunctionDefinition, scope: Names, co
     while (scope.used.has(fresh)) fresh += "'";
     scope.used.add(fresh);
     names.set(inner, fresh);
+    scope.characters += fresh.length;
+    checkLimit("characters in names of inlined functions", scope.characters, maxNameCharacters, where);
     return fresh;
   };
   const call: Call = {
@@ -164,7 +180,7 @@ export function inlineFunctions(
   functions: ReadonlyMap<string, FunctionDefinition>,
   context: DecodeContext,
 ): void {
-  const scope: Names = { used: new Set(), calls: new Map() };
+  const scope: Names = { used: new Set(), calls: new Map(), characters: 0 };
   if (functions.size > 0) collectNames(graph, scope.used);
   const expand = (node: Node, callers: readonly string[]): Node[] => {
     if (context.references.has(node)) {

@@ -352,32 +352,3 @@ test("a long chain in reverse order is sorted without recursion", () => {
   const { graph: read } = decodeModel(bytes);
   expect([read.nodes[0]?.inputs, read.nodes.at(-1)?.outputs]).toEqual([["v0"], [`v${count}`]]);
 });
-
-test("functions that multiply are stopped at the node limit", () => {
-  const local = wire.text(nodeFields.domain, "local");
-  const level = (i: number): wire.Piece => {
-    const call =
-      (input: string, output: string): wire.Piece =>
-      (w) => {
-        const content = wire.message(
-          wire.text(nodeFields.input, input),
-          wire.text(nodeFields.output, output),
-          wire.text(nodeFields.opType, i === 0 ? "Neg" : `f${i - 1}`),
-          ...(i === 0 ? [] : [local]),
-        );
-        wire.bytes(7, content)(w);
-      };
-    return wire.inner(
-      modelFields.functions,
-      wire.text(1, `f${i}`),
-      wire.text(10, "local"),
-      wire.text(4, "a"),
-      wire.text(5, "c"),
-      call("a", "b"),
-      call("b", "c"),
-    );
-  };
-  const before = [wire.opset(17), wire.opset(1, "local"), ...Array.from({ length: 30 }, (_, i) => level(i))];
-  const bytes = wire.modelBytes([wire.nodePiece("f29", ["x"], ["y"], local), ...edges], before);
-  expect(refused(bytes, { maxNodes: 10_000 })).toMatchObject({ code: "ONNX_LIMIT", details: { what: "nodes" } });
-});

@@ -4,7 +4,7 @@ import { PeftError } from "../errors.ts";
 import { type DecodeModelOptions, guarded } from "./decode.ts";
 import { decodeSource } from "./decode-model.ts";
 import { externalResolver } from "./external-data.ts";
-import { fileSource } from "./file-source.ts";
+import { fileSource, openForReading } from "./file-source.ts";
 import type { Model } from "./ir.ts";
 
 export { decodeModel } from "./decode.ts";
@@ -29,7 +29,7 @@ export async function readModel(path: string, options: ReadOptions = {}): Promis
   let descriptor: number;
   let stats: Stats;
   try {
-    descriptor = openSync(full, "r");
+    descriptor = openSync(full, openForReading);
     stats = fstatSync(descriptor);
   } catch (cause) {
     throw new PeftError("FILE_RANGE", `could not open ${path}: ${String(cause)}.`, { cause });

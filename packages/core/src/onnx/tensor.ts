@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { PeftError } from "../errors.ts";
 import { byteLength, type ElementType } from "./element-type.ts";
 import { decodeFloats, decodeNumbers, elementCount, encodeElements, type NumericArray } from "./elements.ts";
+import { openForReading } from "./file-source.ts";
 import type { FileRange, TensorData } from "./ir.ts";
 
 export { elementCount } from "./elements.ts";
@@ -16,8 +17,10 @@ const largestRead = 2 ** 30;
 export function readFileRange({ path, offset, length }: FileRange): Uint8Array<ArrayBuffer> {
   let file: number | undefined;
   try {
-    file = openSync(path, "r");
-    const { size } = fstatSync(file);
+    file = openSync(path, openForReading);
+    const stats = fstatSync(file);
+    if (!stats.isFile()) throw new PeftError("FILE_RANGE", `expected a file, received something else at ${path}.`);
+    const { size } = stats;
     if (offset + length > size) {
       throw new PeftError("FILE_RANGE", `expected bytes ${offset} to ${offset + length} in ${path}, it has ${size}.`, {
         hint: "Was the file replaced after the model was read?",

@@ -54,15 +54,25 @@ interface External {
 function layOut(model: Model, { fileName, threshold }: External) {
   const parts: Part[] = [];
   const places = new Map<TensorData, ExternalReference>();
+  // Tensors that share a range of a file go on sharing one: a small file could otherwise fill a disk.
+  const shared = new Map<string, ExternalReference>();
   let position = 0;
   for (const tensor of model.graph.initializers.values()) {
     const { length } = tensor.data;
     if (length < threshold || length === 0 || tensor.type === "string" || places.has(tensor)) continue;
+    const key = tensor.data instanceof Uint8Array ? null : `${tensor.data.offset}+${length} ${tensor.data.path}`;
+    const known = key === null ? undefined : shared.get(key);
+    if (known) {
+      places.set(tensor, known);
+      continue;
+    }
     const alignment = length >= pagedFrom ? pageBytes : lineBytes;
     const offset = Math.ceil(position / alignment) * alignment;
     if (offset > position) parts.push(new Uint8Array(offset - position));
     parts.push(tensor.data);
-    places.set(tensor, { location: fileName, offset, length });
+    const place = { location: fileName, offset, length };
+    places.set(tensor, place);
+    if (key !== null) shared.set(key, place);
     position = offset + length;
   }
   return { parts, places };

@@ -44,6 +44,10 @@ export async function openSource(
     throw new PeftError("DATA_NOT_FOUND", `expected a file or a folder, received "${path}".`, { cause });
   });
   const format = options.format ?? (status.isDirectory() ? "folder" : formatOfExtension[extname(path).toLowerCase()]);
+  // Reading a pipe would wait for a writer, and a device may never end.
+  if (!status.isDirectory() && !status.isFile()) {
+    throw new PeftError("DATA_FORMAT_UNKNOWN", `expected a file or a folder at "${path}", received neither.`);
+  }
   if ((format === "folder") !== status.isDirectory()) {
     throw new PeftError(
       "DATA_FORMAT_UNKNOWN",

@@ -20,7 +20,8 @@ export interface InferContext {
 export type Infer = (c: InferContext) => ValueType[];
 
 export function fail(c: InferContext, message: string): never {
-  const inputs = c.inputs.map((v) => (v ? `${v.type}[${v.shape.join(", ")}]` : "-")).join(", ");
+  const shown = c.inputs.slice(0, 8).map((v) => (v ? `${v.type}[${v.shape.join(", ").slice(0, 200)}]` : "-"));
+  const inputs = [...shown, ...(c.inputs.length > 8 ? [`and ${c.inputs.length - 8} more`] : [])].join(", ");
   throw new PeftError("SHAPE_INFERENCE", `${c.node.op} "${c.node.name}" with inputs (${inputs}): ${message}`);
 }
 
@@ -70,7 +71,7 @@ export function axisOf(c: InferContext, axis: number, rank: number): number {
 
 /** Shape of an element-wise result; NumPy broadcasting over numbers and symbols. */
 export function broadcastShapes(shapes: readonly Shape[], fresh: () => string): Dim[] | null {
-  const rank = Math.max(0, ...shapes.map((s) => s.length));
+  const rank = shapes.reduce((most, { length }) => Math.max(most, length), 0);
   const result: Dim[] = [];
   for (let axis = 0; axis < rank; axis++) {
     let dim: Dim = 1;

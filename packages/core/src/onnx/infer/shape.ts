@@ -1,6 +1,7 @@
 import { addDims, divideExactly, floorDivide, isStatic, mulDims, sizeOf, subDims } from "../dims.ts";
 import { elementTypeOf } from "../element-type.ts";
 import type { Dim, Shape } from "../ir.ts";
+import { defaultLimits } from "../limits.ts";
 import type { Infer, InferContext } from "./context.ts";
 import { at, axisOf, broadcastShapes, fail, input, intAttribute, intsAttribute } from "./context.ts";
 
@@ -12,7 +13,8 @@ function listOf(c: InferContext, attribute: string, index: number): readonly Dim
 /** Length of a 1-D input, needed when its contents are unknown. */
 function lengthOf(c: InferContext, index: number): number {
   const [length] = input(c, index).shape;
-  return typeof length === "number" ? length : fail(c, `the length of input ${index} must be known.`);
+  if (typeof length !== "number") return fail(c, `the length of input ${index} must be known.`);
+  return length <= defaultLimits.maxRank ? length : fail(c, `${length} axes are more than ${defaultLimits.maxRank}.`);
 }
 
 const reshape: Infer = (c) => {
@@ -38,6 +40,7 @@ const reshape: Infer = (c) => {
 const transpose: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const perm = intsAttribute(c.node, "perm") ?? shape.map((_, i) => shape.length - 1 - i);
+  if (perm.length !== shape.length) fail(c, `perm has ${perm.length} axes.`);
   return [{ type, shape: perm.map((axis) => at(shape, axis)) }];
 };
 

@@ -2,6 +2,7 @@ import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { type ElementType, elementTypes } from "../element-type.ts";
 import {
   attributeFields,
+  functionFields,
   graphFields,
   modelFields,
   nodeFields,
@@ -121,3 +122,27 @@ export const identityGraph = (...more: Piece[]): Piece[] => [
   valuePiece(graphFields.output, "y", ["n"]),
   ...more,
 ];
+
+/** Content of a NodeProto. */
+export const nodeContent = (op: string, inputs: string[], outputs: string[], ...more: Piece[]): Uint8Array =>
+  message(
+    ...inputs.map((name) => text(nodeFields.input, name)),
+    ...outputs.map((name) => text(nodeFields.output, name)),
+    text(nodeFields.opType, op),
+    ...more,
+  );
+
+/** Marks a node as a call of a function of the domain "local". */
+export const local: Piece = text(nodeFields.domain, "local");
+
+/** A function `local.name(a) = c`. */
+export const functionPiece = (name: string, nodes: readonly Uint8Array[], ...more: Piece[]): Piece =>
+  inner(
+    modelFields.functions,
+    text(functionFields.name, name),
+    text(functionFields.domain, "local"),
+    text(functionFields.input, "a"),
+    text(functionFields.output, "c"),
+    ...nodes.map((content) => bytes(functionFields.node, content)),
+    ...more,
+  );
