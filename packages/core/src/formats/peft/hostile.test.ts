@@ -119,9 +119,7 @@ test("patterns made to be slow choose modules, or are refused, without delay", (
   expect(errorOf(() => choose({ target_modules: `${heavy}x` })).code).toBe("PATTERN");
   expect(errorOf(() => choose({ target_modules: ["q_proj"], exclude_modules: `${heavy}x` })).code).toBe("PATTERN");
   const layers = { layers_to_transform: [0], layers_pattern: heavy.slice(0, 990) };
-  expect(["PATTERN", "TARGETS_NOT_FOUND"]).toContain(
-    errorOf(() => choose({ target_modules: ["q_proj"], ...layers })).code,
-  );
+  expect(choose({ target_modules: ["q_proj"], ...layers })).toHaveLength(1);
 });
 
 test("fifty thousand names that do not exist are answered with a few suggestions", () => {
