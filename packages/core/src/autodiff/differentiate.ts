@@ -118,10 +118,18 @@ function dependents(g: Builder, nodes: readonly Node[], wanted: readonly Value[]
     active.add(value.name);
   }
   for (const node of nodes) {
-    if (!valuesRead(g, node).some((value) => value && active.has(value.name))) continue;
+    const read = valuesRead(g, node).filter((value) => value && active.has(value.name));
+    if (read.length === 0) continue;
     const rule = gradientRuleOf(node);
     if (rule && "none" in rule) continue;
-    for (const name of node.outputs) if (name !== "" && isFloating(g.value(name).type)) active.add(name);
+    // Quantised values carry gradients on to where they are turned back; other integers do not.
+    const quantized = new Set(read.flatMap((value) => (value && !isFloating(value.type) ? [value.type] : [])));
+    const quantizes = rule && "quantizes" in rule;
+    for (const name of node.outputs) {
+      if (name === "") continue;
+      const { type } = g.value(name);
+      if (isFloating(type) || quantizes || quantized.has(type)) active.add(name);
+    }
   }
   return active;
 }

@@ -12,5 +12,4 @@ export const constants = {
   ConstantOfShape: noGradient(fixed),
   EyeLike: noGradient(fixed),
   Range: noGradient("positions are not trained"),
-  OneHot: noGradient("its index is an integer, and the values on and off are constants"),
 };

@@ -73,8 +73,29 @@ test("one input frozen", () =>
     [{ dims: [2, 3] }, { dims: [3, 4], frozen: true }],
   ));
 
-test("an ellipsis is refused by name", () => {
+// ONNX refuses an ellipsis that broadcasts, and one that the output lacks.
+test.each([
+  {
+    equation: "...ij,...jk->...ik",
+    dims: [
+      [5, 2, 3, 4],
+      [5, 2, 4, 2],
+    ],
+  },
+  { equation: "...i,i", dims: [[2, 3], [3]] },
+  { equation: "...ij->...ji", dims: [[2, 3, 4]] },
+  { equation: "ii...->i...", dims: [[3, 3, 2]] },
+])("with an ellipsis: $equation", async ({ equation, dims }) => {
+  await checkGradient(
+    (g, x) => g.op("Einsum", x, { equation })[0]!,
+    dims.map((d) => ({ dims: d })),
+    { symbolic: ["shared"] },
+  );
+});
+
+test("an equation that does not fit is refused by name", () => {
   const g = createBuilder();
   const x = g.input("x", "float32", [2, 3]);
-  expect(() => g.op("Einsum", [x], { equation: "...i->...i" }, { name: "mix" })).toThrow(/mix.*ellipsis/s);
+  expect(() => g.op("Einsum", [x], { equation: "ijk->i" }, { name: "mix" })).toThrow(/mix.*ijk/s);
+  expect(() => g.op("Einsum", [x], { equation: "...ijk->i" })).toThrow(/fit the ranks/);
 });

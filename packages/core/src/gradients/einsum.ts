@@ -1,25 +1,18 @@
 import { PeftError } from "../errors.ts";
+import { type EinsumEquation, readEquation } from "../onnx/einsum-equation.ts";
 import { at, stringAttribute } from "../onnx/infer/context.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { type RuleContext, rule } from "./rule.ts";
 
-interface Equation {
-  readonly terms: readonly string[];
-  readonly output: string;
-}
-
-function equationOf(c: RuleContext): Equation {
-  const text = stringAttribute(c.node, "equation", "").replaceAll(" ", "");
-  if (text.includes(".")) {
-    throw new PeftError("UNSUPPORTED_EINSUM", `Einsum "${c.node.name}" has an ellipsis: "${text}".`, {
-      hint: "Write out every axis.",
-    });
-  }
-  const [left = "", explicit] = text.split("->");
-  const letters = [...left.replaceAll(",", "")];
-  const once = [...new Set(letters)].filter((l) => letters.indexOf(l) === letters.lastIndexOf(l));
-  return { terms: left.split(","), output: explicit ?? once.sort().join("") };
+function equationOf(c: RuleContext): EinsumEquation {
+  const text = stringAttribute(c.node, "equation", "");
+  const equation = readEquation(
+    text,
+    c.inputs.map((_, i) => inputAt(c, i).shape.length),
+  );
+  if (equation) return equation;
+  throw new PeftError("SHAPE_INFERENCE", `The equation "${text}" of Einsum "${c.node.name}" does not fit its inputs.`);
 }
 
 /** Ones on the diagonal of axes `first` and `second` of a tensor of the given rank, size 1 elsewhere. */
@@ -33,7 +26,7 @@ function diagonal(c: RuleContext, size: Dim, rank: number, first: number, second
 }
 
 /** Gradient of input `index`: dY and the other inputs contracted to its letters. */
-function inputGradient(c: RuleContext, { terms, output }: Equation, index: number): Value {
+function inputGradient(c: RuleContext, { terms, output }: EinsumEquation, index: number): Value {
   const { g } = c;
   const x = inputAt(c, index);
   const own = [...at(terms, index)];
@@ -67,7 +60,7 @@ function inputGradient(c: RuleContext, { terms, output }: Equation, index: numbe
 /** Sums of products written as letters. */
 export const einsum = {
   /**
-   * Y[out] = sum over the letters not in out of the product of all inputs, without ellipsis.
+   * Y[out] = sum over the letters not in out of the product of all inputs.
    *   dX_i = the same product with X_i replaced by dY, contracted to X_i's letters. Saves the other inputs.
    */
   Einsum: rule([12, 24], (c) => {

@@ -128,13 +128,42 @@ describe("scatters", () => {
       { opset: 11, symbolic: [] },
     ),
   );
-  test("a maximum is refused", () => {
-    const g = createBuilder();
-    const x = g.input("x", "float32", [3]);
-    const y = g.scatterND(x, g.constant("int64", [1], [1, 1]), g.constant("float32", [2]), "max");
-    const dY = g.input("dY", "float32", [3]);
-    expect(() => differentiate(g, [{ value: y, gradient: dY }], [x])).toThrow(/reduction "none" or "add".*"max"/);
+  test.each(["max", "min", "mul"])("reduction %s with repeated indices", async (reduction) => {
+    const data = [0.9, -0.7, 0.3, -0.2, 0.6, -0.5, 0.8, 0.1];
+    await checkGradient(
+      (g, [x, i, u]) => squared(g, g.scatterElements(x!, i!, u!, -1, reduction)),
+      [
+        { dims: [2, 4], data },
+        ids([2, 3], [3, 0, 3, 1, 1, 2]),
+        { dims: [2, 3], data: [0.5, -0.4, 0.7, 0.2, -0.9, 0.35] },
+      ],
+      { opset: 18 },
+    );
+    await checkGradient(
+      (g, [x, i, u]) => squared(g, g.scatterND(x!, i!, u!, reduction)),
+      [{ dims: [4, 2], data }, ids([2, 1], [3, 1]), { dims: [2, 2], data: [0.5, -0.4, 0.7, 0.2] }],
+      { symbolic: [] },
+    );
+    await checkGradient(
+      (g, [x, i, u]) => squared(g, g.scatterND(x!, i!, u!, reduction)),
+      [{ dims: [2, 4], data, frozen: true }, ids([2, 2], [1, 3, 0, 2]), { dims: [2], data: [0.5, -0.4] }],
+      { symbolic: [] },
+    );
   });
+  test("a product with zeros among data and updates", () =>
+    checkGradient(
+      (g, [x, i, u]) => squared(g, g.scatterElements(x!, i!, u!, 0, "mul")),
+      [{ dims: [3], data: [0.5, 0, 2] }, ids([5], [0, 0, 1, 2, 2]), { dims: [5], data: [0, 0.7, 0.3, 0, 0] }],
+    ));
+});
+
+describe("OneHot", () => {
+  test.each([-1, 0])("axis %i", (axis) =>
+    checkGradient(
+      (g, [i, values]) => g.op("OneHot", [i!, g.ints([4]), values!], { axis })[0]!,
+      [ids([2, 3], [0, 3, 1, 2, -1, 1]), { dims: [2], fixedAxes: [0] }],
+    ),
+  );
 });
 
 describe("TopK", () => {

@@ -1,6 +1,5 @@
-import { PeftError } from "../errors.ts";
 import { sizeOf, subDims } from "../onnx/dims.ts";
-import { at, intAttribute, stringAttribute } from "../onnx/infer/context.ts";
+import { at, intAttribute } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
 import { positiveAxis } from "./axes.ts";
 import { dOutput, inputAt } from "./helpers.ts";
@@ -27,7 +26,7 @@ function gatherElementsByProduct(c: RuleContext, data: Value, indices: Value, dY
 }
 
 /** Index tuples [..., k] into the axes after the batch axes as single row numbers [...] of all axes up to there. */
-function rowNumbers(c: RuleContext, data: Value, indices: Value, batch: number, depth: number): Value {
+export function rowNumbers(c: RuleContext, data: Value, indices: Value, batch: number, depth: number): Value {
   const { g } = c;
   const size = (from: number, to: number): Value => g.shapeTensor([sizeOf(data.shape.slice(from, to))]);
   let rows: Value | null = null;
@@ -46,20 +45,9 @@ function rowNumbers(c: RuleContext, data: Value, indices: Value, batch: number, 
   return g.add(inner, offset);
 }
 
-const zerosLike = (c: RuleContext, x: Value): Value => c.g.filled(x.shape, 0, x.type, x);
+export const zerosLike = (c: RuleContext, x: Value): Value => c.g.filled(x.shape, 0, x.type, x);
 
-/** reduction of a scatter: "none" (repeated indices are undefined then) or "add". @throws PeftError UNSUPPORTED_ATTRIBUTE */
-function addsUp(c: RuleContext): boolean {
-  const reduction = stringAttribute(c.node, "reduction", "none");
-  if (reduction === "none" || reduction === "add") return reduction === "add";
-  throw new PeftError(
-    "UNSUPPORTED_ATTRIBUTE",
-    `Expected reduction "none" or "add" in ${c.node.op} "${c.node.name}", received "${reduction}".`,
-    { hint: "Choose target modules after this node." },
-  );
-}
-
-/** Operators that pick or place entries by index. */
+/** Operators that pick entries by index. */
 export const indexing = {
   /**
    * Y [before, ...Indices, after] = Data [before, n, after] at Indices along `axis`: dData = zeros with dY added at the
@@ -94,23 +82,6 @@ export const indexing = {
     const rows = rowNumbers(c, data, indices, batch, depth);
     const merged = [sizeOf(data.shape.slice(0, batch + depth)), ...data.shape.slice(batch + depth)];
     return [g.reshapeLike(scatterAlong(g, merged, rows, dOutput(c), 0), data)];
-  }),
-  /** Y = Data with Updates written (or added) at Indices along `axis`: dUpdates = dY there, dData = dY, 0 where written. */
-  ScatterElements: rule([11, 24], (c) => {
-    const { g, needs } = c;
-    const [indices, updates, dY] = [inputAt(c, 1), inputAt(c, 2), dOutput(c)];
-    const axis = intAttribute(c.node, "axis", 0);
-    const adds = addsUp(c);
-    const dData = (): Value => (adds ? dY : g.scatterElements(dY, indices, zerosLike(c, updates), axis));
-    return [needs[0] ? dData() : null, null, needs[2] ? g.gatherElements(dY, indices, axis) : null];
-  }),
-  /** The same with tuples of indices, whole rows at a time. */
-  ScatterND: rule([11, 24], (c) => {
-    const { g, needs } = c;
-    const [indices, updates, dY] = [inputAt(c, 1), inputAt(c, 2), dOutput(c)];
-    const adds = addsUp(c);
-    const dData = (): Value => (adds ? dY : g.scatterND(dY, indices, zerosLike(c, updates)));
-    return [needs[0] ? dData() : null, null, needs[2] ? g.gatherND(dY, indices) : null];
   }),
   /** Values are the k largest (or smallest) entries along `axis`: dX = zeros with dValues at their indices. */
   TopK: rule([10, 24], (c) => {

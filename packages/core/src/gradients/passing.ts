@@ -1,10 +1,17 @@
 import { PeftError } from "../errors.ts";
+import { isFloating } from "../onnx/element-type.ts";
 import type { Value } from "../onnx/ir.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
 
-/** The gradient in the type that the input had; a cast between floating types is a straight line up to rounding. */
-const castBack = (c: RuleContext): Value => c.g.cast(dOutput(c), inputAt(c, 0).type);
+/**
+ * The gradient in the type that the input had; a cast between floating types is a straight line up to rounding. Quantised
+ * inputs carry floating-point gradients.
+ */
+function castBack(c: RuleContext): Value {
+  const { type } = inputAt(c, 0);
+  return isFloating(type) ? c.g.cast(dOutput(c), type) : dOutput(c);
+}
 
 /** From opset 12 a third input switches training on; a model for inference leaves it out or sets it to false. */
 function checkInference({ g, node, inputs }: RuleContext): void {

@@ -6,7 +6,6 @@ import { dOutput, inputAt } from "./helpers.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
 
 const rounding = "rounding: constant almost everywhere";
-const frozen = "its input is an integer tensor, and the scales of frozen weights are not trained";
 
 /** dX = dY·W with W [N, K] dequantised while the gradient is computed. */
 function throughPacked(c: RuleContext): Value {
@@ -25,7 +24,7 @@ function throughPacked(c: RuleContext): Value {
   return g.cast(g.matMul(g.cast(dY, "float32"), dequantizeInGraph(g, packed, dY)), x.type);
 }
 
-/** Products with weights that are stored in a few bits, and the operators that make and undo such storage. */
+/** Products with weights that are stored in a few bits. */
 export const quantized = {
   /**
    * Y = X·Wᵀ + bias, W [N, K] in blocks of 2, 4 or 8 bits: dX = dY·W, dbias = dY summed over rows. Nothing is saved; W is
@@ -42,9 +41,5 @@ export const quantized = {
   "com.microsoft::MatMulBnb4": rule([1, 1], (c) => [c.needs[0] ? throughPacked(c) : null]),
   "com.microsoft::GatherBlockQuantized": noGradient("its indices are integers, and its table is frozen"),
   "com.microsoft::MatMulIntegerToFloat": noGradient("integer arithmetic: a step function of its inputs"),
-  DequantizeLinear: noGradient(frozen),
-  "com.microsoft::DequantizeLinear": noGradient(frozen),
-  QuantizeLinear: noGradient(rounding),
-  "com.microsoft::QuantizeLinear": noGradient(rounding),
   DynamicQuantizeLinear: noGradient(rounding),
 };

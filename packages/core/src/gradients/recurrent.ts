@@ -32,7 +32,9 @@ function activationsOf(c: DefinitionContext, layer: Layer, direction: number): C
   const names = given ? given.slice(direction * count, (direction + 1) * count) : layer.activations;
   return names.map((raw) => {
     const name = typeof raw === "string" ? raw : new TextDecoder().decode(raw);
-    return cellActivations[name.toLowerCase()] ?? refuse(c, `its activation "${name}" is not supported`);
+    const key = name.toLowerCase();
+    const activation = Object.hasOwn(cellActivations, key) ? cellActivations[key] : undefined;
+    return activation ?? refuse(c, `its activation "${name}" is not supported`);
   });
 }
 

@@ -38,12 +38,27 @@ export type DefinitionContext = Pick<RuleContext, "g" | "node" | "inputs" | "out
  * engine sums it to the input's shape (`sumToShape`), so rules do not undo broadcasting themselves.
  */
 export type GradientRule =
-  | { readonly opsets: readonly [from: number, to: number]; readonly backward: Backward }
+  | {
+      readonly opsets: readonly [from: number, to: number];
+      readonly backward: Backward;
+      /** Its integer output carries a floating-point gradient: see {@link straightThrough}. */
+      readonly quantizes?: true;
+    }
   | { readonly opsets: readonly [from: number, to: number]; readonly define: Define }
   | { readonly none: string };
 
 /** A differentiable operator and the versions of its domain for which the rule holds. */
 export const rule = (opsets: readonly [number, number], backward: Backward): GradientRule => ({ opsets, backward });
+
+/**
+ * An operator that rounds to integers and is differentiated as if it did not: its output carries a gradient, in the type
+ * of what was rounded, to the operator that turns it back.
+ */
+export const straightThrough = (opsets: readonly [number, number], backward: Backward): GradientRule => ({
+  opsets,
+  backward,
+  quantizes: true,
+});
 
 /**
  * An operator that is differentiated through its definition: where a gradient is wanted, the node is replaced by simpler

@@ -27,8 +27,10 @@ import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reductions.ts";
 import { resizing } from "./resizing.ts";
 import type { GradientRule } from "./rule.ts";
+import { scatters } from "./scatters.ts";
 import { shape } from "./shape.ts";
 import { softmax } from "./softmax.ts";
+import { quantization } from "./straight-through.ts";
 import { trigonometry } from "./trigonometry.ts";
 
 /** The gradient of every operator the engine knows: a rule, or the statement that there is none. */
@@ -49,11 +51,13 @@ export const gradientTable: Readonly<Record<OperatorKey, GradientRule>> = {
   ...normalization,
   ...matrix,
   ...indexing,
+  ...scatters,
   ...losses,
   ...einsum,
   ...constants,
   ...channelNormalization,
   ...controlFlow,
+  ...quantization,
   ...attentions,
   ...recurrents,
   ...quantized,

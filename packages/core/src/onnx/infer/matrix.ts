@@ -1,3 +1,4 @@
+import { readEquation } from "../einsum-equation.ts";
 import type { Dim, Shape } from "../ir.ts";
 import type { Infer, InferContext } from "./context.ts";
 import { at, broadcast, fail, input, intAttribute, stringAttribute } from "./context.ts";
@@ -47,23 +48,21 @@ const gemm: Infer = (c) => {
 const matMulInteger: Infer = (c) => [{ type: "int32", shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) }];
 
 const einsum: Infer = (c) => {
-  const equation = stringAttribute(c.node, "equation", "").replaceAll(" ", "");
-  const [left = "", explicit] = equation.split("->");
-  const terms = left.split(",");
-  if (left.includes(".")) fail(c, "Einsum with an ellipsis is not supported.");
+  const text = stringAttribute(c.node, "equation", "");
+  const equation = readEquation(
+    text,
+    c.inputs.map((_, i) => input(c, i).shape.length),
+  );
+  if (!equation) return fail(c, `the equation "${text}" does not fit the ranks.`);
   const sizes = new Map<string, Dim>();
-  terms.forEach((term, i) => {
-    const { shape } = input(c, i);
-    if (shape.length !== term.length) fail(c, `Einsum term "${term}" does not fit rank ${shape.length}.`);
+  equation.terms.forEach((term, i) => {
     [...term].forEach((letter, axis) => {
-      const dim = at(shape, axis);
+      const dim = at(input(c, i).shape, axis);
       const known = sizes.get(letter);
       if (known === undefined || known === 1) sizes.set(letter, dim);
     });
   });
-  const letters = [...left.replaceAll(",", "")];
-  const implicit = [...new Set(letters)].filter((l) => letters.indexOf(l) === letters.lastIndexOf(l)).sort();
-  const output = explicit === undefined ? implicit : [...explicit];
+  const output = [...equation.output];
   return [
     { type: input(c, 0).type, shape: output.map((l) => sizes.get(l) ?? fail(c, `Einsum output "${l}" is unknown.`)) },
   ];

@@ -1,6 +1,5 @@
-import { elementTypes } from "../element-type.ts";
 import type { Infer } from "./context.ts";
-import { at, fail, input, intAttribute } from "./context.ts";
+import { at, fail, input, intAttribute, typeAttribute } from "./context.ts";
 import { matMulShape } from "./matrix.ts";
 
 /** X [..., K] times a packed weight [N, K] (or [K, N]): [..., N]. */
@@ -29,14 +28,15 @@ const integerToFloat: Infer = (c) => [
   { type: input(c, 2).type, shape: matMulShape(c, input(c, 0).shape, input(c, 1).shape) },
 ];
 
-const dequantize: Infer = (c) => [{ type: at(c.inputs, 1)?.type ?? "float32", shape: input(c, 0).shape }];
+/** The type of the scales, or from opset 23 `output_dtype`. */
+const dequantize: Infer = (c) => [
+  { type: typeAttribute(c.node, "output_dtype", input(c, 1).type), shape: input(c, 0).shape },
+];
 
 /** The type of the zero point, or `output_dtype`, or uint8. */
-const quantize: Infer = (c) => {
-  const code = intAttribute(c.node, "output_dtype", 0);
-  const named = Object.entries(elementTypes).find(([, type]) => type.code === code)?.[0] as keyof typeof elementTypes;
-  return [{ type: c.inputs[2]?.type ?? (code === 0 ? "uint8" : named), shape: input(c, 0).shape }];
-};
+const quantize: Infer = (c) => [
+  { type: c.inputs[2]?.type ?? typeAttribute(c.node, "output_dtype", "uint8"), shape: input(c, 0).shape },
+];
 
 const dynamicQuantize: Infer = (c) => [
   { type: "uint8", shape: input(c, 0).shape },
