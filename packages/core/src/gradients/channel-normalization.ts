@@ -23,6 +23,8 @@ const sumPerChannel = (c: RuleContext, x: Value): Value =>
     false,
   );
 
+const epsilonOf = (c: RuleContext): number => floatAttribute(c.node, "epsilon", 1e-5);
+
 /**
  * BatchNormalization with the statistics of the batch: as InstanceNormalization over the batch axis too. What it hands out
  * besides, Running = m * Given + (1 - m) * (batch mean or variance), has a gradient as well: with r = (1 - m) / places,
@@ -33,7 +35,7 @@ function batchNormalizationInTraining(c: RuleContext): readonly (Value | null)[]
   const [x, scale] = [inputAt(c, 0), inputAt(c, 1)];
   const momentum = floatAttribute(c.node, "momentum", 0.9);
   const axes = upTo(x.shape.length).filter((axis) => axis !== 1);
-  const statistics = statisticsOf(c, x, axes, floatAttribute(c.node, "epsilon", 1e-5));
+  const statistics = statisticsOf(c, x, axes, epsilonOf(c));
   const [dY, dMean, dVariance] = [dOutputs[0] ?? null, dOutputs[1] ?? null, dOutputs[2] ?? null];
   const wanted = { dX: needs[0] === true, dWeight: needs[1] === true };
   const found = dY && normalized(c, dY, x, perChannel(c, scale, x), axes, statistics, wanted);
@@ -61,7 +63,7 @@ function batchNormalization(c: RuleContext): readonly (Value | null)[] {
   if (intAttribute(c.node, "training_mode", 0) === 1) return batchNormalizationInTraining(c);
   const [x, scale, mean, variance] = [inputAt(c, 0), inputAt(c, 1), inputAt(c, 3), inputAt(c, 4)];
   const dY = dOutput(c);
-  const inverse = g.reciprocal(g.sqrt(g.add(variance, floatAttribute(c.node, "epsilon", 1e-5))));
+  const inverse = g.reciprocal(g.sqrt(g.add(variance, epsilonOf(c))));
   const factor = g.mul(scale, inverse);
   const total = needs[2] || needs[3] ? sumPerChannel(c, dY) : null;
   const dot = needs[1] || needs[4] ? sumPerChannel(c, g.mul(dY, g.sub(x, perChannel(c, mean, x)))) : null;
@@ -80,8 +82,7 @@ function groupNormalization(c: RuleContext): readonly (Value | null)[] {
   const [x, scale, dY] = [inputAt(c, 0), inputAt(c, 1), dOutput(c)];
   const groups = intAttribute(c.node, "num_groups", 1);
   const grouped = (v: Value): Value => g.op("Reshape", [v, g.ints([0, groups, -1])])[0] as Value;
-  const epsilon = floatAttribute(c.node, "epsilon", 1e-5);
-  const statistics = statisticsOf(c, grouped(x), [2], epsilon);
+  const statistics = statisticsOf(c, grouped(x), [2], epsilonOf(c));
   // Scale and Bias belong to channels from opset 21, to groups before.
   const byChannel = g.opset >= 21;
   const factor = byChannel ? perChannel(c, scale, x) : g.unsqueeze(scale, [1]);
@@ -119,7 +120,7 @@ export const channelNormalization = {
   InstanceNormalization: rule([6, 24], (c) => {
     const [x, scale, dY] = [inputAt(c, 0), inputAt(c, 1), dOutput(c)];
     const axes = upTo(x.shape.length).slice(2);
-    const statistics = statisticsOf(c, x, axes, floatAttribute(c.node, "epsilon", 1e-5));
+    const statistics = statisticsOf(c, x, axes, epsilonOf(c));
     const wanted = { dX: c.needs[0] === true, dWeight: c.needs[1] === true };
     const { dX, dWeight } = normalized(c, dY, x, perChannel(c, scale, x), axes, statistics, wanted);
     return [dX, dWeight && sumPerChannel(c, dWeight), c.needs[2] ? sumPerChannel(c, dY) : null];

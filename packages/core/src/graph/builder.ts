@@ -6,6 +6,7 @@ import { elementwiseOps } from "./ops-elementwise.ts";
 import { matrixOps } from "./ops-matrix.ts";
 import { reduceOps } from "./ops-reduce.ts";
 import { shapeOps } from "./ops-shape.ts";
+import { spatialOps } from "./ops-spatial.ts";
 
 function afterOps(core: GraphCore, e: ReturnType<typeof elementwiseOps>, s: ReturnType<typeof shapeOps>) {
   const zeros = new Map<string, Value>();
@@ -54,7 +55,9 @@ export function createBuilder(opset = 21, outer: GraphCore | null = null) {
   const core = new GraphCore(opset, outer);
   const elementwise = elementwiseOps(core);
   const shape = shapeOps(core);
-  const ops = { ...elementwise, ...shape, ...matrixOps(core), ...reduceOps(core) };
+  const reduce = reduceOps(core);
+  const spatial = spatialOps(core, shape, elementwise, reduce);
+  const ops = { ...elementwise, ...shape, ...matrixOps(core), ...reduce, ...spatial };
   return Object.assign(core, ops, dropoutOps(core, ops), afterOps(core, elementwise, shape));
 }
 
