@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { expect, test } from "vitest";
 import { PeftError } from "../errors.ts";
 import { compilePattern } from "./pattern.ts";
@@ -67,4 +68,37 @@ test("a list of 500 whole names behind .* is not stopped", () => {
   const name = (i: number): string => `model.vision_tower.encoder.layers.${i}.self_attn.query_key_value`;
   const pattern = `.*(${Array.from({ length: 500 }, (_, i) => name(i)).join("|")})`;
   expect(compilePattern(pattern)(`base_model.model.${name(499)}`)).toBe(true);
+});
+
+test("random patterns answer as the regular expressions of the language do", () => {
+  const atom = fc.oneof(
+    fc.constantFrom("a", "b", ".", "\\w", "\\d", "\\.", "[ab]", "[^a]", "[a-c0]", "1"),
+    fc.constantFrom("^", "$", "\\b"),
+  );
+  const { pattern } = fc.letrec<{ pattern: string }>((tie) => ({
+    pattern: fc.oneof(
+      { maxDepth: 3 },
+      atom,
+      fc.array(tie("pattern"), { minLength: 1, maxLength: 4 }).map((parts) => parts.join("")),
+      fc.tuple(tie("pattern"), tie("pattern")).map(([x, y]) => `(${x}|${y})`),
+      fc
+        .tuple(tie("pattern"), fc.constantFrom("*", "+", "?", "{2}", "{1,3}", "{0,}"))
+        .map(([x, count]) => `(?:${x})${count}`),
+      fc.tuple(fc.constantFrom("?=", "?!"), atom).map(([look, x]) => `(${look}${x})`),
+    ),
+  }));
+  const name = fc.string({ unit: fc.constantFrom("a", "b", "c", ".", "1", "_"), maxLength: 8 });
+  fc.assert(
+    fc.property(pattern, fc.array(name, { minLength: 5, maxLength: 5 }), (source, names) => {
+      let test: (text: string) => boolean;
+      try {
+        test = compilePattern(source);
+      } catch {
+        return; // nested deeper than is allowed
+      }
+      for (const text of names)
+        expect(test(text), `${source} on "${text}"`).toBe(new RegExp(`^(?:${source})$`).test(text));
+    }),
+    { numRuns: 500 },
+  );
 });

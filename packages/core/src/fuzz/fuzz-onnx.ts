@@ -25,6 +25,7 @@ const readerCodes = [
 const graphCodes = [
   "SHAPE_INFERENCE",
   "UNSUPPORTED_OPERATOR",
+  "NOT_LOWERED",
   "UNKNOWN_VALUE",
   "DUPLICATE_VALUE",
   "AMBIGUOUS_SITE",

@@ -113,6 +113,38 @@ function smallEncoder(): Model {
   });
 }
 
+/** Shapes that are computed while the model runs, from symbols and from inputs of which only the length is known. */
+function dynamicShapes(): Model {
+  const mul = (from: string, to: string) => node("Mul", [from, from], [to]);
+  return model({
+    nodes: [
+      node("Reshape", ["x", "target"], ["r"]),
+      node("Expand", ["one", "target"], ["e"]),
+      node("ConstantOfShape", ["target"], ["c"]),
+      node("Shape", ["x"], ["s0"]),
+      mul("s0", "s1"),
+      mul("s1", "s2"),
+      node("Add", ["s2", "s0"], ["s3"]),
+      node("Div", ["s3", "s1"], ["s4"]),
+      node("Concat", ["s3", "s4"], ["s5"], { axis: int(0) }),
+      node("ReduceProd", ["s5"], ["total"], { keepdims: int(1) }),
+      node("Expand", ["one", "total"], ["t"]),
+      node("Concat", ["x", "z", "x"], ["xz"], { axis: int(0) }),
+      node("Flatten", ["xz"], ["flat"], { axis: int(2) }),
+      node("Unsqueeze", ["flat", "axes"], ["u"]),
+      node("Squeeze", ["u"], ["sq"]),
+      node("Transpose", ["sq"], ["tr"]),
+      node("Sum", ["x", "x", "x", "x"], ["sum"]),
+    ],
+    inputs: [value("x", ["n", "m"]), value("z", ["k", "m"]), value("target", [3], "int64")],
+    outputs: [value("r", ["a", "b", "c"]), value("sum", ["n", "m"])],
+    initializers: new Map([
+      ["one", float32([1])],
+      ["axes", int64([0, 3])],
+    ]),
+  });
+}
+
 /** Convolutions, pooling, padding, resizing and the indexing operators. */
 function smallVision(): Model {
   return model({
@@ -224,5 +256,6 @@ export const onnxSeeds = (): Uint8Array[] => [
   encodeModel(everyKind()),
   encodeModel(smallEncoder()),
   encodeModel(smallVision()),
+  encodeModel(dynamicShapes()),
   functionsAndData(),
 ];
