@@ -29,15 +29,17 @@ function readDims(reader: FlatReader, table: FlatTable, what: string): number[] 
   });
 }
 
-/** Elements of a shape; every file is below 2 GB, so more elements than bytes is an error in any case. */
+/**
+ * Elements of a shape; every file is below 2 GB, so more elements than bytes is an error in any case. Axes of size 0 do not
+ * excuse absurd ones beside them.
+ */
 function countOf(dims: readonly number[], what: string): number {
-  if (dims.includes(0)) return 0;
   let count = 1;
   for (const dim of dims) {
-    count *= dim;
+    count *= Math.max(1, dim);
     if (count > layout.maxFileBytes) throw invalid(`${what} of shape [${dims}] is larger than the file`);
   }
-  return count;
+  return dims.includes(0) ? 0 : count;
 }
 
 function readParameter(reader: FlatReader, table: FlatTable, index: number): [string, TensorData] {

@@ -147,6 +147,7 @@ describe("hostile files", () => {
     ["a negative axis", hostile({ dims: [-1n] }), /axis of size -1/],
     ["an axis past 2^53", hostile({ dims: [2n ** 62n] }), /axis of size/],
     ["a shape that overflows", hostile({ dims: [2n ** 32n, 2n ** 32n], raw: 0 }), /larger than the file/],
+    ["a shape that overflows beside a zero", hostile({ dims: [0n, 2n ** 32n], raw: 0 }), /larger than the file/],
     ["no type", hostile({ type: 0 }), /type number 0/],
     ["booleans", hostile({ type: 9, raw: 1 }), /type number 9/],
     ["texts", hostile({ type: 8 }), /type number 8/],

@@ -52,16 +52,16 @@ function refusePickle(start: Uint8Array, where: string): void {
   });
 }
 
-/** Product of a shape in bytes, or null when it is no safe integer. */
+/** Product of a shape in bytes, or null when it is no safe integer; axes of size 0 do not excuse absurd ones beside them. */
 function bytesOfShape(type: ElementType, dims: readonly number[]): number | null {
-  if (dims.includes(0)) return 0;
   let count = 1;
   for (const dim of dims) {
-    count *= dim;
+    count *= Math.max(1, dim);
     if (!Number.isSafeInteger(count)) return null;
   }
   const bytes = byteLength(type, count);
-  return Number.isSafeInteger(bytes) ? bytes : null;
+  if (!Number.isSafeInteger(bytes)) return null;
+  return dims.includes(0) ? 0 : bytes;
 }
 
 function wholeNumbers(json: StrictJson | undefined, maxLength: number): number[] | null {

@@ -177,6 +177,11 @@ describe("hostile files", () => {
     ["an offset past 2^53", file(`{"a":${info("[1]", `[${huge},${huge}]`)}}`, 4), /expected data_offsets/],
     ["a shape past 2^53", file(`{"a":${info(`[${huge}]`, "[0,4]")}}`, 4), /expected a shape/],
     ["a shape that overflows", file(`{"a":${info("[4294967296,4294967296]", "[0,0]")}}`), /is too large/],
+    [
+      "a shape that overflows beside a zero",
+      file(`{"a":${info("[0,4294967296,4294967296]", "[0,0]")}}`),
+      /is too large/,
+    ],
     ["a shape whose bytes overflow", file(`{"a":${info("[9007199254740991]", "[0,0]")}}`), /is too large/],
     ["65 axes", file(`{"a":${info(`[${Array(65).fill(1)}]`, "[0,4]")}}`, 4), /at most 64/],
     ["fewer bytes than the shape takes", file(`{"a":${info("[2]", "[0,4]")}}`, 4), /takes 8 bytes/],
