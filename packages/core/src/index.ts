@@ -47,6 +47,7 @@ export { type Builder, createBuilder } from "./graph/builder.ts";
 export { type ImportOptions, importGraph } from "./graph/import-graph.ts";
 export { toModel } from "./graph/to-model.ts";
 export { applyInt8Plan } from "./int8/apply-plan.ts";
+export type { ProductError } from "./int8/measure-errors.ts";
 export { createInt8Plan, type Int8Linear, type Int8Plan, type Int8PlanOptions } from "./int8/plan.ts";
 export type { Int8Matrix, WeightBits } from "./int8/quantize-columns.ts";
 export { createTensorFile, type TensorFile } from "./int8/tensor-file.ts";
@@ -113,12 +114,15 @@ export { lineChart } from "./report/line-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
 export { buildAdapterProgram } from "./train/adapter-program.ts";
+export { type CalibrateOptions, calibrate } from "./train/calibrate.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
+export type { Statistic } from "./train/input-statistics.ts";
 export { peakRss } from "./train/memory.ts";
 export { readMetrics } from "./train/metrics-log.ts";
 export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts";
 export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
+export { type CalibratedPlan, int8Event, LARGEST_ERROR, type PlanInt8Options, planInt8 } from "./train/plan-int8.ts";
 export {
   buildEvaluationProgram,
   buildTrainingProgram,
@@ -127,6 +131,7 @@ export {
 } from "./train/program.ts";
 export { withRecomputation } from "./train/recompute.ts";
 export {
+  type Int8Event,
   type Metrics,
   type TrainEvent,
   type TrainingData,

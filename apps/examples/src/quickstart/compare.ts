@@ -39,6 +39,8 @@ export interface CompareOptions {
   readonly backbone: string;
   readonly seed: number;
   readonly epochs: number;
+  /** Arithmetic of the frozen layers while LoRA trains. */
+  readonly compute: "float32" | "int8";
   readonly folder: string;
   readonly onEvent?: (event: TrainEvent) => void;
   readonly onPhase?: (name: string) => void;
@@ -117,6 +119,7 @@ export async function compare(data: GlossClassification, options: CompareOptions
       model,
       task,
       adapter,
+      compute: options.compute,
       train: splits.train,
       validation: splits.validation,
       options: {

@@ -74,12 +74,13 @@ export async function recordResult(
   mean: readonly Row[],
   seeds: readonly (readonly Row[])[],
   path: string,
+  command: string,
 ): Promise<void> {
   const perSeed = (i: number): string =>
     seeds.map((rows) => ((rows[i]?.accuracy ?? Number.NaN) * 100).toFixed(1)).join(", ");
   const record = {
     title: "WordNet definitions to 25 noun categories",
-    command: `npm run quickstart -- --seeds ${seeds.length} --record`,
+    command,
     machine: `${cpus()[0]?.model ?? "unknown processor"}, ${cpus().length} cores`,
     table: { columns: [...columns, "each seed, %"], rows: mean.map((row, i) => [...cells(row), perSeed(i)]) },
     note: `Means of ${seeds.length} seeds: 1,000 training, 1,000 validation and 8,000 test definitions; pre-training saw neither of the last two.`,

@@ -26,7 +26,7 @@ export function integerLeft(g: Builder, dY: Value, matrix: IntegerMatrix): Value
  * of magnitude (only the first token may carry the loss), so each is divided by its largest magnitude m before, and multiplied
  * after: m * round(dY / m)·M.
  */
-function rowScaledProduct(g: Builder, dY: Value, weight: Value, scales: Value): Value {
+export function rowScaledProduct(g: Builder, dY: Value, weight: Value, scales: Value): Value {
   const last = [dY.shape.length - 1];
   const high = g.reduceMax(dY, last);
   const low = g.reduceMin(dY, last);

@@ -15,20 +15,31 @@ import type { Int8Matrix } from "./quantize-columns.ts";
  */
 export function applyInt8Plan(g: Builder, plan: Int8Plan): string[] {
   for (const [name, tensor] of plan.others) if (g.initializers.has(name)) g.initializers.set(name, tensor);
+  const smoothed = new Map<string, Value>();
+  const converted = new Set<string>();
+  for (const { product, linear } of plannedProducts(g, plan)) {
+    g.replaceNode(product.node, () => [int8Product(g, product, linear, smoothed)]);
+    converted.add(linear.name);
+  }
+  return [...converted];
+}
+
+export interface PlannedProduct {
+  readonly product: FrozenProduct;
+  readonly linear: Int8Linear;
+}
+
+/** The products of a graph under construction that a plan has 8-bit weights for, every use of a weight. */
+export function plannedProducts(g: Builder, plan: Int8Plan): PlannedProduct[] {
   const index = indexGraph({
     ...{ name: "", nodes: g.nodes, inputs: g.inputs, outputs: g.outputs.map((v) => ({ ...v })) },
     ...{ initializers: g.initializers, values: new Map() },
   });
-  const smoothed = new Map<string, Value>();
-  const converted = new Set<string>();
-  for (const node of [...g.nodes]) {
+  return g.nodes.flatMap((node) => {
     const product = frozenProductOf(index, node);
     const linear = product ? plan.linears.get(productKey(product)) : undefined;
-    if (!product || !linear || g.value(product.input).type !== "float32") continue;
-    g.replaceNode(node, () => [int8Product(g, product, linear, smoothed)]);
-    converted.add(linear.name);
-  }
-  return [...converted];
+    return product && linear && g.value(product.input).type === "float32" ? [{ product, linear }] : [];
+  });
 }
 
 /** The tensor as an initialiser of the graph, added once. */
@@ -37,10 +48,17 @@ function matrixIn(g: Builder, name: string, { weight, scales }: Int8Matrix): { w
   return { weight: g.initializer(name, weight), scales: g.initializer(`${name}.scales`, scales) };
 }
 
-function int8Product(g: Builder, product: FrozenProduct, linear: Int8Linear, smoothed: Map<string, Value>): Value {
+/** The plan's weights in the graph, the transposed one registered as the form for gradients. */
+export function int8Weights(g: Builder, { product, linear }: PlannedProduct) {
   const key = productKey(product);
-  const { weight, scales } = matrixIn(g, `${key}:int8`, linear.forward);
-  g.backwardWeights.set(weight.name, matrixIn(g, `${key}:int8.backward`, linear.backward));
+  const forward = matrixIn(g, `${key}:int8`, linear.forward);
+  const backward = matrixIn(g, `${key}:int8.backward`, linear.backward);
+  g.backwardWeights.set(forward.weight.name, backward);
+  return { forward, backward };
+}
+
+function int8Product(g: Builder, product: FrozenProduct, linear: Int8Linear, smoothed: Map<string, Value>): Value {
+  const { weight, scales } = int8Weights(g, { product, linear }).forward;
   const x = smoothedInput(g, product, linear, smoothed);
   const addend = product.addend === null ? null : g.value(product.addend);
   // The kernel adds a constant row by itself; anything else (a trained bias) is added behind it.
@@ -55,8 +73,13 @@ function int8Product(g: Builder, product: FrozenProduct, linear: Int8Linear, smo
   return addend && !inside ? g.add(y, addend) : y;
 }
 
-/** x / s, made once for all products that share both. */
-function smoothedInput(g: Builder, product: FrozenProduct, linear: Int8Linear, known: Map<string, Value>): Value {
+/** x / s, made once for all uses of the weight. */
+export function smoothedInput(
+  g: Builder,
+  product: FrozenProduct,
+  linear: Int8Linear,
+  known: Map<string, Value>,
+): Value {
   const x = g.value(product.input);
   if (!linear.smoothing) return x;
   const name = `${productKey(product)}:smoothing`;

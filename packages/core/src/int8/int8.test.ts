@@ -6,7 +6,7 @@ import { differentiate } from "../autodiff/differentiate.ts";
 import { type Builder, createBuilder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
 import { toModel } from "../graph/to-model.ts";
-import type { Model, Value } from "../onnx/ir.ts";
+import type { Model } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import { createRandom } from "../random/random.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
@@ -16,31 +16,14 @@ import { applyInt8Plan } from "./apply-plan.ts";
 import { convertibleProducts, createInt8Plan, type Int8Plan } from "./plan.ts";
 import { quantizeColumns } from "./quantize-columns.ts";
 import { createTensorFile } from "./tensor-file.ts";
+import { fourLayers, HIDDEN, IN } from "./testing/four-layers.ts";
 import { detectWeightBits, isExact } from "./weight-bits.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "onnx-peft-int8-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-const [IN, HIDDEN] = [128, 160];
 const random = createRandom(5);
 const normal = (n: number, scale = 1): Float32Array => random.fillNormal(new Float32Array(n), 0, scale);
-
-/** Four ways to write a layer, one after the other, with a tanh between: h = tanh(...) each, rows [batch, tokens, IN]. */
-function layers(): Model {
-  const g = createBuilder(17);
-  const weight = (name: string, dims: [number, number]): Value =>
-    g.initializer(name, tensorFrom("float32", dims, normal(dims[0] * dims[1], 0.09)));
-  const bias = (name: string, size: number): Value =>
-    g.initializer(name, tensorFrom("float32", [size], normal(size, 0.1)));
-  const x = g.input("x", "float32", ["batch", "tokens", IN]);
-  const a = g.tanh(g.add(g.matMul(x, weight("a", [IN, HIDDEN])), bias("a.bias", HIDDEN)));
-  const rows = g.toMatrix(a);
-  const b = g.tanh(g.gemm(rows, weight("b", [HIDDEN, HIDDEN]), bias("b.bias", HIDDEN), { transB: true }));
-  const c = g.tanh(g.gemm(b, weight("c", [HIDDEN, HIDDEN]), null, {}));
-  const turned = g.transpose(weight("d", [IN, HIDDEN]), [1, 0]);
-  g.output(g.matMul(c, turned), "y");
-  return toModel(g.finish(), 17);
-}
 
 /** Loss sum(y * dy), its gradient with respect to x. */
 function withGradient(model: Model, plan: Int8Plan | null): Builder {
@@ -102,7 +85,7 @@ describe("weight bits", () => {
 });
 
 describe("a plan", () => {
-  const model = layers();
+  const model = fourLayers();
   test("finds every layer however it is written, with the matrix as it is applied", () => {
     const found = [...convertibleProducts(model).values()].map((p) => [
       p.weight,

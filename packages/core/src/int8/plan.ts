@@ -106,6 +106,29 @@ export function createInt8Plan(original: Model, options: Int8PlanOptions): Int8P
   return { bits, linears, kept, others };
 }
 
+/**
+ * The plan without some products, which stay in float32.
+ * @param reasons why, by the key of the product.
+ */
+export function keepInFloat32(
+  original: Model,
+  plan: Int8Plan,
+  reasons: ReadonlyMap<string, string>,
+  store?: (tensor: TensorData) => TensorData,
+): Int8Plan {
+  const model = prepareModel(original);
+  const [linears, others, kept] = [new Map(plan.linears), new Map(plan.others), [...plan.kept]];
+  for (const [key, reason] of reasons) {
+    const linear = linears.get(key);
+    const weight = convertibleProducts(model).get(key)?.weight;
+    if (!linear || weight === undefined) continue;
+    linears.delete(key);
+    kept.push({ name: linear.name, reason });
+    if (store) others.set(weight, store(tensorOf(model, weight)));
+  }
+  return { ...plan, linears, others, kept };
+}
+
 function scaleColumns({ weight, scales }: Int8Matrix, factors: Float32Array | null): Int8Matrix {
   if (!factors) return { weight, scales };
   const changed = toFloat32Array(scales).map((v, j) => v * (factors[j] as number));

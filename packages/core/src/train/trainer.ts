@@ -17,7 +17,7 @@ import { withRecomputation } from "./recompute.ts";
 import { openRunFolder, startState, type TrainerState } from "./run-folder.ts";
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
-export type { Metrics, TrainEvent, TrainingData, TrainingResult, TrainingRun } from "./training-run.ts";
+export type { Int8Event, Metrics, TrainEvent, TrainingData, TrainingResult, TrainingRun } from "./training-run.ts";
 
 /**
  * Trains: batch, step, report, evaluate, save. With a `folder` a killed run is continued by calling this again: data

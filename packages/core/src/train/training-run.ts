@@ -1,3 +1,5 @@
+import type { ProductError } from "../int8/measure-errors.ts";
+import type { WeightBits } from "../int8/quantize-columns.ts";
 import type { ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
 import type { TrainOptionsInput } from "./options.ts";
@@ -17,9 +19,24 @@ export interface TrainingData<Sample> {
 
 export type Metrics = Readonly<Record<string, number>>;
 
+/** How the frozen products of a run are computed in 8 bits: made before the first step. */
+export interface Int8Event {
+  readonly type: "int8";
+  readonly step: 0;
+  /** Bits of the weights: 7 where sums of products of 8 bits saturate on this processor. */
+  readonly bits: WeightBits;
+  /** Products that are computed in 8 bits. */
+  readonly converted: readonly string[];
+  /** Those that stay in float32, and why. */
+  readonly kept: readonly { readonly name: string; readonly reason: string }[];
+  /** What was measured on calibration batches, for all of them. */
+  readonly errors: readonly ProductError[];
+}
+
 /** After a step "progress" comes first, then "evaluation", then "checkpoint". */
 export type TrainEvent =
   | ProgressEvent
+  | Int8Event
   | {
       readonly type: "evaluation";
       readonly step: number;

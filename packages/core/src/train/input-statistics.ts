@@ -1,0 +1,89 @@
+import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
+import type { Value } from "../onnx/ir.ts";
+import type { Feeds } from "../runtime/runtime.ts";
+import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
+import { buildEvaluationProgram } from "./program.ts";
+
+/**
+ * What can be collected of a value x, over all rows [n, k] of all batches: per channel the largest and smallest number, the
+ * largest magnitude, the mean magnitude, the mean square; or "gram", the sum of xᵀ·x [k, k].
+ */
+export type Statistic = "max" | "min" | "absMax" | "absMean" | "meanSquare" | "gram";
+
+const ROWS = "calibration.rows";
+const isLargest = (kind: Statistic): boolean => kind === "max" || kind === "absMax";
+const isMean = (kind: Statistic): boolean => kind === "absMean" || kind === "meanSquare";
+
+/** The statistic of one batch; means as sums. */
+function ofBatch(g: Builder, x: Value, kind: Statistic): Value {
+  const rows = g.toMatrix(x);
+  switch (kind) {
+    case "max":
+      return g.reduceMax(rows, [0], false);
+    case "min":
+      return g.reduceMin(rows, [0], false);
+    case "absMax":
+      return g.reduceMax(g.abs(rows), [0], false);
+    case "absMean":
+      return g.reduceSum(g.abs(rows), [0], false);
+    case "meanSquare":
+      return g.reduceSum(g.mul(rows, rows), [0], false);
+    case "gram":
+      return g.gemm(rows, rows, null, { transA: true });
+  }
+}
+
+function add(total: Float64Array | undefined, part: Float32Array, kind: Statistic): Float64Array {
+  if (!total) return Float64Array.from(part);
+  for (let i = 0; i < total.length; i++) {
+    const [a, b] = [total[i] as number, part[i] as number];
+    total[i] = isLargest(kind) ? Math.max(a, b) : kind === "min" ? Math.min(a, b) : a + b;
+  }
+  return total;
+}
+
+/**
+ * Collects statistics of values of a graph over some batches.
+ * @param values names of float32 values whose last axis is the channels.
+ * @returns for every value and statistic one array; padding counts like any row.
+ * @throws PeftError NO_DATA without batches
+ */
+export async function inputStatistics(
+  g: Builder,
+  values: readonly string[],
+  kinds: readonly Statistic[],
+  batches: readonly Feeds[],
+  options: ForwardRunOptions = {},
+): Promise<ReadonlyMap<string, Readonly<Partial<Record<Statistic, Float32Array>>>>> {
+  if (batches.length === 0)
+    throw new PeftError("NO_DATA", "expected at least one batch to calibrate on, received none.");
+  const outputs: Record<string, Value> = {};
+  for (const name of values) {
+    const x = g.value(name);
+    const [rows] = g.op("Shape", [g.toMatrix(x)], { start: 0, end: 1 });
+    outputs[`${name}:${ROWS}`] = g.cast(rows as Value, "float32");
+    for (const kind of kinds) outputs[`${name}:${kind}`] = ofBatch(g, x, kind);
+  }
+  const parameters = Object.keys(options.parameters ?? {}).filter((name) => g.has(name));
+  const program = buildEvaluationProgram(
+    g,
+    outputs,
+    parameters.map((name) => g.value(name)),
+  );
+  const totals = new Map<string, Float64Array>();
+  const onOutputs = (results: Readonly<Record<string, { readonly data: unknown }>>): void => {
+    for (const name of values) {
+      for (const kind of [...kinds, ROWS] as const) {
+        const key = `${name}:${kind}`;
+        totals.set(key, add(totals.get(key), results[key]?.data as Float32Array, kind === ROWS ? "gram" : kind));
+      }
+    }
+  };
+  await runForward(program, batches, onOutputs, options);
+  const result = (name: string, kind: Statistic): Float32Array => {
+    const rows = isMean(kind) ? (totals.get(`${name}:${ROWS}`)?.[0] ?? 1) : 1;
+    return Float32Array.from(totals.get(`${name}:${kind}`) ?? [], (v) => v / rows);
+  };
+  return new Map(values.map((name) => [name, Object.fromEntries(kinds.map((kind) => [kind, result(name, kind)]))]));
+}
