@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients adapters curve losses optimizers. Without an argument all of them, in this order.
+Parts: models onnx gradients adapters methods curve losses optimizers. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -14,13 +14,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
 
-from generators import adapters, curve, gradients, losses, models, onnx_exports, optimizers  # noqa: E402
+from generators import adapters, curve, gradients, losses, methods, models, onnx_exports, optimizers  # noqa: E402
 
 PARTS = {
     "models": models.make,
     "onnx": onnx_exports.make,
     "gradients": gradients.make,
     "adapters": adapters.make,
+    "methods": methods.make,
     "curve": curve.make,
     "losses": losses.make,
     "optimizers": optimizers.make,

@@ -60,9 +60,22 @@ export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
 export { multipleNegatives } from "./losses/multiple-negatives.ts";
 export { triplet } from "./losses/triplet.ts";
+export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
+export { beft } from "./methods/beft.ts";
 export { bitfit } from "./methods/bitfit.ts";
+export { type BoftConfig, boft } from "./methods/boft.ts";
+export { type C3aConfig, c3a } from "./methods/c3a.ts";
+export { type DeloraConfig, delora } from "./methods/delora.ts";
+export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
 export { full } from "./methods/full.ts";
+export { type GloraConfig, glora } from "./methods/glora.ts";
+export { type GraloraConfig, gralora } from "./methods/gralora.ts";
+export { type HiraConfig, hira } from "./methods/hira.ts";
+export { type HraConfig, hra } from "./methods/hra.ts";
+export { type Ia3Config, ia3 } from "./methods/ia3.ts";
 export { lnTuning } from "./methods/ln-tuning.ts";
+export { type LohaConfig, loha } from "./methods/loha.ts";
+export { type LokrConfig, lokr } from "./methods/lokr.ts";
 export { type LoraConfig, lora } from "./methods/lora.ts";
 export {
   type AdapterTensor,
@@ -74,7 +87,12 @@ export {
   parameterCount,
   type StepHooks,
 } from "./methods/method.ts";
+export { type MissConfig, miss } from "./methods/miss.ts";
+export { type OftConfig, oft } from "./methods/oft.ts";
 export { listMethods, methodOf } from "./methods/registry.ts";
+export { type RoadConfig, road } from "./methods/road.ts";
+export { type ShiraConfig, shira } from "./methods/shira.ts";
+export { type VeraConfig, vera } from "./methods/vera.ts";
 export { accuracy } from "./metrics/accuracy.ts";
 export { confusionMatrix } from "./metrics/confusion-matrix.ts";
 export { averageRanks, pearson, spearman } from "./metrics/correlation.ts";

@@ -7,7 +7,7 @@ import { readsFlipped } from "./replace-operands.ts";
 import type { Operand, Site, SiteUse } from "./site.ts";
 
 /**
- * The frozen module of a use as values of the graph under construction: weight and bias in PyTorch's layout, and the module
+ * The frozen module of a use as values of the graph under construction: weight ([out, in] for linear ones), bias, and the module
  * applied to another input. Nothing is added before a method asks.
  * @param inner name under which the last node's result stands in the graph.
  */
@@ -36,7 +36,8 @@ export function frozenValues(
         return site.weightLayout === "in_out" ? g.transpose(dense, [1, 0]) : dense;
       }
       const value = g.cast(operand(use.weight), "float32");
-      return site.kind === "linear" && readsFlipped(site, use.weight) ? g.transpose(value, [1, 0]) : value;
+      const readsInOut = readsFlipped(site, use.weight) !== site.fanInFanOut;
+      return site.kind === "linear" && readsInOut ? g.transpose(value, [1, 0]) : value;
     },
     bias: () => (use.bias ? g.cast(operand(use.bias), "float32") : null),
     base(x) {

@@ -1,6 +1,6 @@
 import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { FrozenSite, OperandChange } from "../methods/method.ts";
+import { declared, type FrozenSite, type OperandChange } from "../methods/method.ts";
 import type { Graph, Model, Node } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { partOf } from "../quantization/packed-weight.ts";
@@ -50,7 +50,7 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
     }
     const frozen = frozenSite(graph, site);
     const before = bases?.get(site.name) ?? null;
-    if (sign === -1 && method.deltaNeedsWeight && !before) throw needsBase(method.type, site.name);
+    if (sign === -1 && needsWeight(plan) && !before) throw needsBase(method.type, site.name);
     const delta = method.delta(tensors, config, site, (sign === -1 && before) || frozen);
     // The bias first: a fused operator that holds one is replaced together with its weight.
     for (const which of ["bias", "weight"] as const) {
@@ -89,15 +89,16 @@ const copyGraph = (graph: Graph): Graph => ({
 
 /** New contents of an operand in PyTorch's layout, checked to be finite. */
 function changed(
-  { site, method }: AdaptedSite,
+  plan: AdaptedSite,
   which: "weight" | "bias",
   change: OperandChange,
   sign: 1 | -1,
   frozen: FrozenSite,
   base: FrozenSite | null,
 ): Float32Array {
+  const { site, method } = plan;
   let values: Float32Array;
-  if (sign === -1 && base && (method.deltaNeedsWeight || "replace" in change)) values = base[which]();
+  if (sign === -1 && base && (needsWeight(plan) || "replace" in change)) values = base[which]();
   else if ("add" in change) {
     values = frozen[which]();
     for (let i = 0; i < values.length; i++) values[i] = (values[i] as number) + sign * (change.add[i] as number);
@@ -111,6 +112,8 @@ function changed(
   }
   return values;
 }
+
+const needsWeight = ({ method, config }: AdaptedSite): boolean => declared(method.deltaNeedsWeight, config);
 
 const needsBase = (type: string, site: string): PeftError =>
   new PeftError(

@@ -18,14 +18,25 @@ import { adapterFeeds, makeSwappable } from "./swappable.ts";
 
 /** Adapters made and run by peft over the BERT of the golden models; see parity/README.md. */
 const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.url));
-const folders = existsSync(join(golden, "adapters")) ? readdirSync(join(golden, "adapters")) : [];
+const foldersOf = (kind: string): string[] =>
+  existsSync(join(golden, kind)) ? readdirSync(join(golden, kind)).map((name) => join(kind, name)) : [];
+/** Types and variants of peft that are not computed here yet. */
+const pending = new Set(
+  [
+    ...["dora", "lora-bias", "lora-embedding", "waveft", "psoft", "randlora", "vblora", "vblora-topk"],
+    ...["lily", "pvera", "unilora", "tinylora", "frod", "trainable-tokens"],
+  ].map((name) => join("methods", name)),
+);
+const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
 
 test("there are adapters made by peft", () => {
-  expect(folders).toEqual(expect.arrayContaining(["ln-tuning", "lora", "lora-patterns", "lora-regex"]));
+  expect(folders).toEqual(
+    expect.arrayContaining(["ln-tuning", "lora", "lora-patterns", "lora-regex"].map((n) => join("adapters", n))),
+  );
 });
 
 describe.each(folders)("%s", (folder) => {
-  const path = join(golden, "adapters", folder);
+  const path = join(golden, folder);
 
   test.each(["model_torchscript.onnx", "model_dynamo.onnx"])(
     "over %s gives peft's logits, merged and fed",
@@ -63,7 +74,8 @@ describe.each(folders)("%s", (folder) => {
     const adapted = injectAdapter(model, { method: methodOf(adapter.type), config: adapter.config });
     const shapes = (list: Iterable<readonly [string, readonly number[]]>) =>
       [...list].sort(([a], [b]) => (a < b ? -1 : 1));
-    expect(shapes(adapted.parameters.map((p) => [p.name, p.shape] as const))).toEqual(
+    const saved = adapted.parameters.filter((p) => p.spec.saved !== false);
+    expect(shapes(saved.map((p) => [p.name, p.shape] as const))).toEqual(
       shapes([...adapter.tensors].map(([name, t]) => [name, t.dims] as const)),
     );
   });
@@ -76,7 +88,6 @@ describe.each(folders)("%s", (folder) => {
       if (value !== null) expect({ field, value: again.config[field] }).toEqual({ field, value });
     }
     expect([...again.tensors.keys()]).toEqual([...read.tensors.keys()]);
-    for (const [name, tensor] of read.tensors)
-      expect(toFloat32Array(again.tensors.get(name)!)).toEqual(toFloat32Array(tensor));
+    for (const [name, tensor] of read.tensors) expect(toNumbers(again.tensors.get(name)!)).toEqual(toNumbers(tensor));
   });
 });

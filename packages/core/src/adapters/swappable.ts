@@ -59,11 +59,13 @@ function neutralFeeds({ base, plans }: SwappableModel): Record<string, RuntimeTe
     const frozen = frozenSite(base.graph, site);
     for (const { name, shape, spec, replaces } of [...shared, ...parameters]) {
       const dims = shape.map((size, axis) => (spec.free?.[axis] ? 0 : size));
+      if (replaces !== null) {
+        feeds[name] = feed(shape, frozen[replaces]());
+        continue;
+      }
+      const neutral = spec.neutral ?? 0;
       const count = dims.reduce((a, b) => a * b, 1);
-      feeds[name] =
-        replaces === null
-          ? feed(dims, new Float32Array(count).fill(spec.neutral ?? 0))
-          : feed(shape, frozen[replaces]());
+      feeds[name] = feed(dims, typeof neutral === "function" ? neutral(frozen) : new Float32Array(count).fill(neutral));
     }
   }
   return feeds;

@@ -15,7 +15,11 @@ export type Init = (input: InitInput) => Float32Array;
 const count = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 
 export const zeros: Init = ({ shape }) => new Float32Array(count(shape));
-export const ones: Init = ({ shape }) => new Float32Array(count(shape)).fill(1);
+export const constant =
+  (value: number): Init =>
+  ({ shape }) =>
+    new Float32Array(count(shape)).fill(value);
+export const ones: Init = constant(1);
 
 /**
  * Uniform in +-gain * sqrt(3 / fanIn), gain = sqrt(2 / (1 + a^2)), fanIn the product of all axes but the first: PyTorch's
@@ -27,6 +31,15 @@ export const kaimingUniform =
     const bound = Math.sqrt(6 / ((1 + a * a) * count(shape.slice(1))));
     return random.fillUniform(new Float32Array(count(shape)), -bound, bound);
   };
+
+/** Uniform in [-bound, bound). */
+export const uniform =
+  (bound: number): Init =>
+  ({ shape, random }) =>
+    random.fillUniform(new Float32Array(count(shape)), -bound, bound);
+
+/** Uniform in +-sqrt(6 / (fanIn + fanOut)) for a matrix [fanOut, fanIn]: PyTorch's `xavier_uniform_`. Glorot and Bengio 2010. */
+export const xavierUniform = (fanIn: number, fanOut: number): Init => uniform(Math.sqrt(6 / (fanIn + fanOut)));
 
 /** Normal with mean 0. */
 export const normal =

@@ -22,8 +22,8 @@ export interface ParameterSpec {
   readonly saved?: boolean;
   /** Element type in files. Values are float32 everywhere else (exact for integers below 2^24). Default float32. */
   readonly fileType?: "int32" | "int64";
-  /** Value of every entry that stands for "no adapter"; default 0. Free axes are empty instead. */
-  readonly neutral?: number;
+  /** What stands for "no adapter": one value for every entry, or values from the base; default 0. Free axes are empty. */
+  readonly neutral?: number | ((frozen: FrozenSite) => Float32Array);
 }
 
 /** A tensor of an adapter. */
@@ -41,7 +41,7 @@ export interface ForwardInput {
   /** Its result with the bias added. */
   readonly y: Value;
   readonly site: SiteShape;
-  /** The frozen weight in PyTorch's layout (`site.weightShape`). A method that uses it has a dense [out, in] in its graph. */
+  /** The frozen weight: [out, in] of a linear module, else in PyTorch's layout. A method that uses it works on the dense matrix. */
   weight(): Value;
   /** The frozen bias [out], or null. */
   bias(): Value | null;
@@ -108,6 +108,11 @@ type DeltaOf<C> = {
   of(parameters: ByRole<AdapterTensor>, config: C, site: SiteShape, frozen: FrozenSite): SiteDelta;
 }["of"];
 
+/** Like {@link DeltaOf}, for what a method declares. */
+type OfConfig<C, T> = { of(config: C): T }["of"];
+
+type Identity = boolean | "rounded";
+
 /** A parameter's values by role. */
 export type ByRole<T> = Readonly<Record<string, T>>;
 
@@ -123,8 +128,8 @@ export interface Method<C extends object = object> {
   readonly paper: string | null;
   /** Kinds of sites it adapts. */
   readonly kinds: readonly SiteKind[];
-  /** True when a new adapter changes nothing, bit for bit. */
-  readonly identityAtStart: boolean;
+  /** True when a new adapter changes nothing, bit for bit, "rounded" when nothing but rounding; it may depend on the config. */
+  readonly identityAtStart: Identity | OfConfig<C, Identity>;
   /** Values that stand for "no adapter" in a graph that takes it as inputs: free axes of size 0, or the base's own values. */
   readonly neutral: "empty" | "base";
 
@@ -153,7 +158,7 @@ export interface Method<C extends object = object> {
   /** Why there is no delta. */
   readonly noDelta?: string;
   /** The delta is not the same for every base weight (it multiplies W): unmerging needs the base model. Default false. */
-  readonly deltaNeedsWeight?: boolean;
+  readonly deltaNeedsWeight?: boolean | OfConfig<C, boolean>;
   /** 5. Names in a checkpoint of `peft`, after the module's. */
   readonly keys: Readonly<Record<string, string>>;
   /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.". */
@@ -184,6 +189,12 @@ export interface Method<C extends object = object> {
     readonly only?: Readonly<Record<string, readonly unknown[]>>;
   };
 }
+
+/** A declaration that may depend on the config. */
+export const declared = <C extends object, T extends boolean | string>(
+  value: T | OfConfig<C, T> | undefined,
+  config: C,
+): T | false => (typeof value === "function" ? value(config) : (value ?? false));
 
 /** Declares a method; checks nothing at run time, infers the config's type. */
 export const defineMethod = <C extends object>(method: Method<C>): Method<C> => method;

@@ -1,12 +1,36 @@
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
+import { adalora } from "./adalora.ts";
+import { beft } from "./beft.ts";
 import { bitfit } from "./bitfit.ts";
+import { boft } from "./boft.ts";
+import { c3a } from "./c3a.ts";
+import { delora } from "./delora.ts";
+import { fourierFt } from "./fourier-ft.ts";
 import { full } from "./full.ts";
+import { glora } from "./glora.ts";
+import { gralora } from "./gralora.ts";
+import { hira } from "./hira.ts";
+import { hra } from "./hra.ts";
+import { ia3 } from "./ia3.ts";
 import { lnTuning } from "./ln-tuning.ts";
+import { loha } from "./loha.ts";
+import { lokr } from "./lokr.ts";
 import { lora } from "./lora.ts";
 import type { Method } from "./method.ts";
+import { miss } from "./miss.ts";
+import { oft } from "./oft.ts";
+import { road } from "./road.ts";
+import { shira } from "./shira.ts";
+import { vera } from "./vera.ts";
 
-const methods: readonly Method[] = [lora, bitfit, lnTuning, full];
+const methods: readonly Method[] = [
+  ...[lora, adalora, vera, delora, gralora, miss],
+  ...[loha, lokr, hira, glora],
+  ...[oft, boft, hra, road],
+  ...[fourierFt, c3a, shira],
+  ...[ia3, bitfit, beft, lnTuning, full],
+];
 
 /** Every method this version has. */
 export const listMethods = (): readonly Method[] => methods;

@@ -1,0 +1,107 @@
+import type { AdapterConfigInput } from "../../adapters/select.ts";
+
+/** One way in which a method is tried on the tiny model; a method may have several. */
+export interface TriedConfig {
+  readonly type: string;
+  /** What is special about it. */
+  readonly variant?: string;
+  readonly config: AdapterConfigInput;
+  /** How far tensors are moved from their start at random, where 0.3 is too much or too little. */
+  readonly noise?: number;
+}
+
+const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
+const mixed = { targetModules: ["query", "value", "up", "output.dense"] };
+
+/** What the behaviour matrix tries. A method that is missing here fails. */
+export const triedConfigs: readonly TriedConfig[] = [
+  {
+    type: "LORA",
+    config: config({
+      r: 3,
+      alpha: 5,
+      dropout: 0.1,
+      rankPattern: { up: 2, "layer.1.*query": 4 },
+      alphaPattern: { value: 7 },
+      targetModules: "all-linear",
+      modulesToSave: ["classifier"],
+    }),
+  },
+  { type: "VERA", config: config({ r: 3, dropout: 0.1, targetModules: "all-linear" }) },
+  {
+    type: "VERA",
+    variant: "projections from the seed",
+    config: config({ r: 3, saveProjection: false, projectionPrngKey: 5, ...mixed }),
+  },
+  {
+    type: "IA3",
+    config: config({ targetModules: ["key", "value", "output.dense"], feedforwardModules: ["output.dense"] }),
+  },
+  { type: "LOHA", config: config({ r: 2, alpha: 3, targetModules: "all-linear", modulesToSave: ["classifier"] }) },
+  { type: "LOKR", config: config({ r: 1, alpha: 2, targetModules: "all-linear" }) },
+  {
+    type: "LOKR",
+    variant: "both factored",
+    config: config({ r: 1, decomposeBoth: true, decomposeFactor: 4, ...mixed }),
+  },
+  {
+    type: "ADALORA",
+    config: config({ initR: 3, targetR: 2, totalStep: 50, dropout: 0.1, targetModules: "all-linear" }),
+    noise: 0.6,
+  },
+  { type: "DELORA", config: config({ r: 2, deloraLambda: 4, moduleDropout: 0.1, targetModules: "all-linear" }) },
+  { type: "GRALORA", config: config({ r: 4, alpha: 6, graloraK: 2, dropout: 0.1, ...mixed }) },
+  { type: "GRALORA", variant: "hybrid", config: config({ r: 4, hybridR: 2, graloraK: 4, ...mixed }) },
+  { type: "MISS", config: config({ r: 3, dropout: 0.1, targetModules: "all-linear" }) },
+  { type: "MISS", variant: "bat", config: config({ r: 4, initWeights: "bat", ...mixed }) },
+  { type: "MISS", variant: "mini", config: config({ r: 3, miniR: 2, initWeights: "mini", ...mixed }) },
+  { type: "HIRA", config: config({ r: 2, dropout: 0.1, targetModules: "all-linear" }) },
+  { type: "GLORA", config: config({ r: 2, targetModules: "all-linear" }) },
+  {
+    type: "GLORA",
+    variant: "vectors",
+    config: config({ configAB: "vector", configC: "vector", configDE: "vector", ...mixed }),
+  },
+  {
+    type: "GLORA",
+    variant: "numbers",
+    config: config({ configAB: "constant", configC: "none", configDE: "none", ...mixed }),
+  },
+  { type: "OFT", config: config({ oftBlockSize: 4, targetModules: "all-linear" }) },
+  {
+    type: "OFT",
+    variant: "exact, by number of blocks",
+    config: config({ r: 2, oftBlockSize: 0, useCayleyNeumann: false, ...mixed }),
+  },
+  {
+    type: "OFT",
+    variant: "shared block, three terms",
+    config: config({ oftBlockSize: 2, blockShare: true, numCayleyNeumannTerms: 3, ...mixed }),
+  },
+  { type: "BOFT", config: config({ boftBlockSize: 4, targetModules: "all-linear" }) },
+  { type: "BOFT", variant: "two factors", config: config({ boftBlockSize: 2, boftNButterflyFactor: 2, ...mixed }) },
+  { type: "HRA", config: config({ r: 4, ...mixed }) },
+  { type: "HRA", variant: "orthogonal directions", config: config({ r: 3, applyGS: true, ...mixed }) },
+  { type: "ROAD", config: config({ groupSize: 4, targetModules: "all-linear" }) },
+  { type: "ROAD", variant: "road_2", config: config({ variant: "road_2", groupSize: 2, ...mixed }) },
+  { type: "ROAD", variant: "road_4", config: config({ variant: "road_4", groupSize: 4, ...mixed }) },
+  { type: "FOURIERFT", config: config({ nFrequency: 10, scaling: 8, ...mixed }) },
+  {
+    type: "FOURIERFT",
+    variant: "zero start",
+    config: config({ nFrequency: 10, scaling: 30, initWeights: true, ...mixed }),
+  },
+  { type: "C3A", config: config({ blockSize: 4, ...mixed }), noise: 1 },
+  { type: "C3A", variant: "zero start", config: config({ blockSize: 2, initWeights: true, ...mixed }), noise: 1 },
+  { type: "SHIRA", config: config({ r: 1, randomSeed: 3, targetModules: "all-linear" }) },
+  { type: "BEFT", config: config({ targetModules: ["value", "query"] }) },
+  { type: "BITFIT", config: {} },
+  { type: "LN_TUNING", config: config({ modulesToSave: ["classifier"] }) },
+  {
+    type: "FULL",
+    config: config({
+      targetModules: ["query", "dense", "LayerNorm", "word_embeddings"],
+      modulesToSave: ["classifier"],
+    }),
+  },
+];
