@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients adapters methods curve losses optimizers. Without an argument all of them, in this order.
+Parts: models onnx gradients adapters methods curve losses optimizers quantized. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -14,7 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
 
-from generators import adapters, curve, gradients, losses, methods, models, onnx_exports, optimizers  # noqa: E402
+from generators import adapters, curve, gradients, losses, methods, models, onnx_exports, optimizers, quantized  # noqa: E402
 
 PARTS = {
     "models": models.make,
@@ -25,6 +25,7 @@ PARTS = {
     "curve": curve.make,
     "losses": losses.make,
     "optimizers": optimizers.make,
+    "quantized": quantized.make,
 }
 
 

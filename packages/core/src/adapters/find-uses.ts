@@ -1,8 +1,9 @@
+import { isHalf } from "../lowering/float-types.ts";
 import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
 import { packedFinders, packedGather } from "./find-packed-uses.ts";
 import type { GraphIndex } from "./graph-index.ts";
-import { operandOf, weightBehind } from "./graph-index.ts";
+import { onlyConsumer, operandOf, weightBehind } from "./graph-index.ts";
 import { biasOperand, type FoundUse, useOf, weightOperand } from "./use-parts.ts";
 
 function linearUse(index: GraphIndex, node: Node): FoundUse | null {
@@ -25,8 +26,12 @@ function linearUse(index: GraphIndex, node: Node): FoundUse | null {
 function embeddingUse(index: GraphIndex, node: Node): FoundUse | null {
   const weight = weightOperand(index, node, 0, (r) => r === 2);
   if (!weight || intAttribute(node, "axis", 0) !== 0 || index.graph.initializers.has(node.inputs[1] ?? "")) return null;
-  const [output = "", input = ""] = [node.outputs[0], node.inputs[1]];
-  return { kind: "embedding", operandLayout: "out_in", use: { nodes: [node], input, output, weight, bias: null } };
+  const [made = "", input = ""] = [node.outputs[0], node.inputs[1]];
+  // Rows of a table in 16 bits are cast behind it.
+  const cast = isHalf(weightBehind(index, weight)?.type ?? "string") ? onlyConsumer(index, made) : null;
+  const nodes = cast?.op === "Cast" ? [node, cast] : [node];
+  const output = nodes.at(-1)?.outputs[0] ?? made;
+  return { kind: "embedding", operandLayout: "out_in", use: { nodes, input, output, weight, bias: null } };
 }
 
 function convUse(index: GraphIndex, node: Node): FoundUse | null {

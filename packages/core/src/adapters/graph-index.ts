@@ -1,6 +1,7 @@
 import type { ElementType } from "../onnx/element-type.ts";
 import { intsAttribute } from "../onnx/infer/context.ts";
 import type { Graph, Node } from "../onnx/ir.ts";
+import { tiedDims } from "../onnx/tied.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";
 import type { Operand } from "./site.ts";
 
@@ -66,7 +67,7 @@ function transposedBy(steps: readonly Node[], rank: number): boolean | null {
 }
 
 /**
- * The weight behind input `i` of a node, through Identity, Cast and matrix transposes: an initialiser, or what
+ * The weight behind input `i` of a node, through Identity, Cast, matrix transposes and ties: an initialiser, or what
  * DequantizeLinear makes of one. Null if there is none.
  */
 export function operandOf(index: GraphIndex, node: Node, i: number): Operand | null {
@@ -81,7 +82,8 @@ export function operandOf(index: GraphIndex, node: Node, i: number): Operand | n
       if (transposed === null) return null;
       return { node, index: i, initializer: packed?.data ?? name, transposed, ...(packed ? { packed } : {}) };
     }
-    if (producer?.domain !== "" || !["Identity", "Cast", "Transpose"].includes(producer.op)) return null;
+    if (producer?.domain !== "") return null;
+    if (!["Identity", "Cast", "Transpose"].includes(producer.op) && tiedDims(producer) === null) return null;
     if (through.push(producer) > longestChain) return null;
     name = producer.inputs[0] ?? "";
   }

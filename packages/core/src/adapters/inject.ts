@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
+import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { ForwardInput, Method } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
@@ -36,7 +37,7 @@ export interface AdaptedGraph {
   /** What was added where, adapted sites first, then those trained as a whole. */
   readonly plans: readonly SitePlan[];
   readonly parameters: readonly AdapterParameter[];
-  /** The model's outputs by name, with the adapter in effect. Not declared as graph outputs yet. */
+  /** The model's outputs by name, in float32, with the adapter in effect. Not declared as graph outputs yet. */
   readonly outputs: ReadonlyMap<string, Value>;
   /** Chosen modules that no wanted output depends on. They got no parameters. */
   readonly unreached: readonly string[];
@@ -89,9 +90,16 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
     );
   }
   const g = buildAdapted(model, plans, training);
-  const outputs = new Map(model.graph.outputs.map(({ name }) => [name, g.value(name)]));
+  const outputs = new Map(model.graph.outputs.map(({ name }) => [name, unrounded(g, g.value(name))]));
   const parameters = parametersOf(plans);
   return { g, model, method, config, plans, parameters, outputs, unreached, skipped };
+}
+
+/** An output before it is rounded to 16 bits, where that is the last thing that happens to it. */
+function unrounded(g: Builder, value: Value): Value {
+  const node = isHalf(value.type) ? g.producerOf(value) : undefined;
+  const source = node?.op === "Cast" ? g.value(node.inputs[0] ?? "") : undefined;
+  return source?.type === "float32" ? source : value;
 }
 
 /** The graph with the forward of every plan added behind its site. */

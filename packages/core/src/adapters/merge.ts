@@ -1,8 +1,10 @@
 import { PeftError } from "../errors.ts";
+import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { declared, type FrozenSite, type OperandChange } from "../methods/method.ts";
-import type { Graph, Model, Node } from "../onnx/ir.ts";
-import { tensorFrom } from "../onnx/tensor.ts";
+import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
+import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { tiedDims } from "../onnx/tied.ts";
 import { partOf } from "../quantization/packed-weight.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { dropUnread, replaceProduct } from "./float-product.ts";
@@ -69,15 +71,23 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
  * own nodes stay, fused ones included: what was fast, or kept a cache, in the file is so in the result.
  */
 function withChanges(original: Model, model: Model, graph: Graph): Model {
-  const maps = { opsets: new Map(model.opsets), metadata: new Map(model.metadata) };
+  const mapsOf = ({ opsets, metadata }: Model) => ({ opsets: new Map(opsets), metadata: new Map(metadata) });
   const before = model.graph;
   const changed = [...graph.initializers].filter(([name, tensor]) => before.initializers.get(name) !== tensor);
-  const isOwn = ([name]: (typeof changed)[number]): boolean =>
-    original.graph.initializers.get(name) === before.initializers.get(name);
+  /** The tensor in the type that the file has it in; null where the file has no such weight. */
+  const asInFile = ([name, tensor]: [string, TensorData]): [string, TensorData][] => {
+    const [own, read] = [original.graph.initializers.get(name), before.initializers.get(name)];
+    if (!own || !read) return [];
+    if (own === read) return [[name, tensor]];
+    const isCopy =
+      isHalf(own.type) && own.dims.length === read.dims.length && own.dims.every((d, i) => d === read.dims[i]);
+    return isCopy ? [[name, tensorFrom(own.type, own.dims, toFloat32Array(tensor))]] : [];
+  };
+  const inFile = changed.flatMap(asInFile);
   const rewired = graph.nodes.some((node, i) => node.inputs.some((name, k) => name !== before.nodes[i]?.inputs[k]));
-  if (rewired || !changed.every(isOwn)) return { ...model, ...maps, graph };
-  const initializers = new Map([...original.graph.initializers, ...changed]);
-  return { ...original, ...maps, graph: { ...copyGraph(original.graph), initializers } };
+  if (rewired || inFile.length !== changed.length) return { ...model, ...mapsOf(model), graph };
+  const initializers = new Map([...original.graph.initializers, ...inFile]);
+  return { ...original, ...mapsOf(original), graph: { ...copyGraph(original.graph), initializers } };
 }
 
 const copyGraph = (graph: Graph): Graph => ({
@@ -161,7 +171,7 @@ function isExclusive(index: GraphIndex, readers: readonly Operand[]): boolean {
     if (index.pinned.has(name)) return false;
     for (const node of index.consumers.get(name) ?? []) {
       if (allowed.has(node)) continue;
-      if (!["Identity", "Cast", "Transpose"].includes(node.op)) return false;
+      if (!["Identity", "Cast", "Transpose"].includes(node.op) && tiedDims(node) === null) return false;
       pending.push(node.outputs[0] ?? "");
     }
   }

@@ -33,7 +33,8 @@ const isOperatorName = (part: string, node: Node): boolean => {
 };
 
 /** What exporters ("MatMul_1") and quantisers ("MatMul_Q4", "MatMul_quant", "MatMul_output_0_quantized_cast") append. */
-const operatorSuffixes = /(?:_(?:\d+|output|quant|quantized|cast|scales|mul|Q\d|Bnb4|matmul|Quant))+$/;
+const operatorSuffixes =
+  /(?:_(?:\d+|output|quant|quantized|cast|scales|mul|scale|MatMul|Add|DQ|Q\d|Bnb4|matmul|Quant))+$/;
 
 const operatorNames = new Set([
   ...["MatMul", "Gemm", "FusedMatMul", "Add", "Mul", "Gather", "Conv", "LayerNormalization", "RMSNormalization"],
@@ -59,7 +60,7 @@ const isFoldedNorm = ({ op }: Node, traced: string): boolean =>
 /** Module path of a parameter's name: what stands before ".weight" or ".bias"; null for invented names. */
 function moduleOf(parameter: string): string | null {
   const match =
-    /^(.+?)\.(?:MatMul\.|merged_)?(?:q?weight|bias|gamma|beta)(?:_transposed|_fp16|_\d+|_quantized|_Q\d\w*|_Bnb4|_quant)*$/.exec(
+    /^(.+?)\.(?:MatMul\.|merged_)?(?:q?weight|bias|gamma|beta)(?:_[Tt]ransposed|_fp16|_\d+|_quantized|_DQ|_Q\d\w*|_Bnb4|_quant)*$/.exec(
       parameter,
     );
   const path = match?.[1] ?? null;

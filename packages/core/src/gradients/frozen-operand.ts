@@ -1,5 +1,6 @@
 import type { Builder } from "../graph/builder.ts";
 import type { Node, Value } from "../onnx/ir.ts";
+import { tiedDims } from "../onnx/tied.ts";
 import { tiedConstant } from "../quantization/tied-constant.ts";
 
 const steps = new Set(["Identity", "Cast", "Transpose", "Reshape"]);
@@ -10,13 +11,23 @@ function expansionOf(g: Builder, value: Value): Node[] | null {
   for (let current = value; ; ) {
     const node = g.producerOf(current);
     if (!node) return g.initializers.has(current.name) && chain.some(({ op }) => op === "Cast") ? chain : null;
-    chain.unshift(node);
     const [source = "", ...others] = node.inputs;
+    if (tiedDims(node)) {
+      current = g.value(source);
+      continue;
+    }
+    chain.unshift(node);
     if (others.some((name) => name !== "" && !g.initializers.has(name))) return null;
     if (node.op === "DequantizeLinear") return g.initializers.has(source) ? chain : null;
     if (node.domain !== "" || !steps.has(node.op)) return null;
     current = g.value(source);
   }
+}
+
+/** The constant behind a tie to the forward pass. */
+function untied(g: Builder, value: Value): Value {
+  const node = g.producerOf(value);
+  return node && tiedDims(node) ? g.value(node.inputs[0] ?? "") : value;
 }
 
 /**
@@ -29,8 +40,8 @@ export function frozenOperand(g: Builder, value: Value, dY: Value): Value {
   const chain = expansionOf(g, value);
   const [first, ...rest] = chain ?? [];
   if (!first) return value;
-  const inputs = first.inputs.map((name) => (name === "" ? null : g.value(name)));
-  const [source, ...others] = inputs;
+  const [from, ...others] = first.inputs.map((name) => (name === "" ? null : g.value(name)));
+  const source = from ? untied(g, from) : null;
   if (!source) return value;
   const again = (node: Node, from: Value, own: readonly (Value | null)[]): Value =>
     g.op(node.op, [from, ...own], node.attributes, { domain: node.domain })[0] as Value;

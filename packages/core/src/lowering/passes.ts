@@ -1,9 +1,10 @@
+import { halfToFloat } from "./half-to-float.ts";
 import type { Pass } from "./pass.ts";
 import { safeSoftmax } from "./safe-softmax.ts";
 
 /**
  * Rewritings of clusters of nodes, in the order in which they run. All of them run before any single operator is expanded
- * (`table.ts`), so they see the operators of the file. What takes weights apart comes first, then norms, then activations:
+ * (`table.ts`), so they see the operators of the file. Arithmetic in 16 bits goes first, then norms, then activations:
  * a later pass may rely on what an earlier one has written.
  */
-export const passes: readonly Pass[] = [safeSoftmax];
+export const passes: readonly Pass[] = [{ name: "half-to-float", run: halfToFloat }, safeSoftmax];

@@ -1,5 +1,6 @@
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
+import { TIED } from "../onnx/tied.ts";
 
 /** [0] in int64, not available before `value` is, whatever it holds. */
 function zeroAfter(g: Builder, value: Value): Value {
@@ -9,9 +10,10 @@ function zeroAfter(g: Builder, value: Value): Value {
 }
 
 /**
- * A constant in the given shape (default its own) that is not available before the floating-point value `dependency` is.
- * ONNX Runtime computes at load what follows from constants alone, and merges equal nodes: expanded weights would stay in
- * memory. Here the target of a Reshape is computed from the dependency, which costs no copy and changes no bit.
+ * A constant in the given shape (default its own) that is not available before the floating-point value `dependency` is,
+ * which must not be empty. ONNX Runtime computes at load what follows from constants alone, and merges equal nodes: expanded
+ * weights would stay in memory. Here the target of a Reshape is computed from the dependency, which costs no copy and changes
+ * no bit.
  */
 export function tiedConstant(
   g: Builder,
@@ -20,5 +22,5 @@ export function tiedConstant(
   dims: readonly number[] = constant.shape.map(Number),
 ): Value {
   const target = g.add(g.ints(dims), zeroAfter(g, dependency));
-  return g.op("Reshape", [constant, target])[0] as Value;
+  return g.op("Reshape", [constant, target], {}, { metadata: { [TIED]: dims.join(",") } })[0] as Value;
 }

@@ -2,6 +2,7 @@ import { addDims, divideExactly, floorDivide, isStatic, mulDims, sizeOf, subDims
 import { elementTypeOf } from "../element-type.ts";
 import type { Dim, Shape } from "../ir.ts";
 import { defaultLimits } from "../limits.ts";
+import { tiedDims } from "../tied.ts";
 import type { Infer, InferContext } from "./context.ts";
 import { at, axisOf, broadcastShapes, fail, input, intAttribute, intsAttribute } from "./context.ts";
 
@@ -19,7 +20,7 @@ function lengthOf(c: InferContext, index: number): number {
 
 const reshape: Infer = (c) => {
   const { type, shape } = input(c, 0);
-  const target = listOf(c, "shape", 1);
+  const target = tiedDims(c.node) ?? listOf(c, "shape", 1);
   if (!target) {
     const rank = lengthOf(c, 1);
     return [{ type, shape: Array.from({ length: rank }, () => c.fresh()) }];
