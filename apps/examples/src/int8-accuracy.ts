@@ -141,8 +141,9 @@ for (const [name, model] of models) {
   ];
   for (const [variant, plan] of variants) {
     const rounded = await adapterGradients(setting, plan);
-    const of = (counts?: (parameter: string) => boolean): string => cosine(exact, rounded, counts).toFixed(5);
-    const perLayer = layers.map((i) => of((parameter) => parameter.includes(`layer.${i}.`)));
+    const of = (layer = ""): string =>
+      cosine(exact, rounded, (name) => name.includes("lora_") && name.includes(layer)).toFixed(5);
+    const perLayer = layers.map((i) => of(`layer.${i}.`));
     const smoothed = [...plan.linears.values()].filter((l) => l.smoothing).length;
     rows.push([name, spread.toFixed(0), variant, of(), ...perLayer, plan.kept.map((k) => k.name).join(", ") || "none"]);
     details.push({ model: name, variant, smoothedLayers: smoothed, kept: plan.kept });

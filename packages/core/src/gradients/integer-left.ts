@@ -1,5 +1,6 @@
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
+import { tiedConstant } from "../quantization/tied-constant.ts";
 
 /** A constant matrix W [in, out] in integers: (weight - zeroPoints) * scales, per tensor or per column. */
 export interface IntegerMatrix {
@@ -36,8 +37,16 @@ export function rowScaledProduct(g: Builder, dY: Value, weight: Value, scales: V
   return g.mul(product as Value, m);
 }
 
-/** W in float32. Its scales depend on dY, so that the engine neither computes it at load nor keeps it from the forward pass. */
+/**
+ * W in float32, made once dY exists: the engine neither computes it at load nor keeps it from the forward pass. Scales per
+ * column are known to DequantizeLinear from opset 13 on; before, the same in single operators.
+ */
 function dequantized(g: Builder, { weight, scales, zeroPoints }: IntegerMatrix, dY: Value): Value {
-  const axis = scales.shape.length === 0 || scales.shape[0] === 1 ? {} : { axis: 1 };
-  return g.op("DequantizeLinear", [weight, g.after(scales, dY), zeroPoints], axis)[0] as Value;
+  const perTensor = scales.shape.length === 0 || scales.shape[0] === 1;
+  if (g.opset >= 13) {
+    const axis = perTensor ? {} : { axis: 1 };
+    return g.op("DequantizeLinear", [weight, g.after(scales, dY), zeroPoints], axis)[0] as Value;
+  }
+  const codes = g.cast(tiedConstant(g, weight, dY), "float32");
+  return g.mul(zeroPoints ? g.sub(codes, g.cast(zeroPoints, "float32")) : codes, scales);
 }

@@ -17,8 +17,15 @@ export function applyInt8Plan(g: Builder, plan: Int8Plan): string[] {
   for (const [name, tensor] of plan.others) if (g.initializers.has(name)) g.initializers.set(name, tensor);
   const smoothed = new Map<string, Value>();
   const converted = new Set<string>();
+  for (const node of g.nodes) {
+    const weight = node.op === "DynamicQuantizeMatMul" ? (node.inputs[1] ?? "") : "";
+    const linear = plan.linears.get(weight);
+    if (!linear || linear.forward) continue;
+    g.backwardWeights.set(weight, matrixIn(g, `${weight}:int8.backward`, linear.backward));
+    converted.add(linear.name);
+  }
   for (const { product, linear } of plannedProducts(g, plan)) {
-    g.replaceNode(product.node, () => [int8Product(g, product, linear, smoothed)]);
+    g.replaceNode(product.node, () => [int8Product(g, { product, linear }, smoothed)]);
     converted.add(linear.name);
   }
   return [...converted];
@@ -26,7 +33,7 @@ export function applyInt8Plan(g: Builder, plan: Int8Plan): string[] {
 
 export interface PlannedProduct {
   readonly product: FrozenProduct;
-  readonly linear: Int8Linear;
+  readonly linear: Int8Linear & { readonly forward: Int8Matrix };
 }
 
 /** The products of a graph under construction that a plan has 8-bit weights for, every use of a weight. */
@@ -38,7 +45,9 @@ export function plannedProducts(g: Builder, plan: Int8Plan): PlannedProduct[] {
   return g.nodes.flatMap((node) => {
     const product = frozenProductOf(index, node);
     const linear = product ? plan.linears.get(productKey(product)) : undefined;
-    return product && linear && g.value(product.input).type === "float32" ? [{ product, linear }] : [];
+    const forward = linear?.forward;
+    if (!product || !linear || !forward || g.value(product.input).type !== "float32") return [];
+    return [{ product, linear: { ...linear, forward } }];
   });
 }
 
@@ -57,7 +66,7 @@ export function int8Weights(g: Builder, { product, linear }: PlannedProduct) {
   return { forward, backward };
 }
 
-function int8Product(g: Builder, product: FrozenProduct, linear: Int8Linear, smoothed: Map<string, Value>): Value {
+function int8Product(g: Builder, { product, linear }: PlannedProduct, smoothed: Map<string, Value>): Value {
   const { weight, scales } = int8Weights(g, { product, linear }).forward;
   const x = smoothedInput(g, product, linear, smoothed);
   const addend = product.addend === null ? null : g.value(product.addend);

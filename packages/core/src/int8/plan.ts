@@ -3,8 +3,10 @@ import { transposed } from "../adapters/operands.ts";
 import { findSites } from "../adapters/sites.ts";
 import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { Model, TensorData } from "../onnx/ir.ts";
+import type { Graph, Model, TensorData } from "../onnx/ir.ts";
 import { elementCount, tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { dequantized } from "../quantization/dequantize.ts";
+import { type PackedWeight, packedWeightOf } from "../quantization/packed-weight.ts";
 import { type FrozenProduct, frozenProductOf, productKey } from "./frozen-products.ts";
 import { type Int8Matrix, quantizeColumns, type WeightBits } from "./quantize-columns.ts";
 
@@ -12,8 +14,8 @@ import { type Int8Matrix, quantizeColumns, type WeightBits } from "./quantize-co
 export interface Int8Linear {
   /** Module path, or the weight's own name where it belongs to no site. */
   readonly name: string;
-  /** M itself, its rows multiplied by s; a scale per output channel. */
-  readonly forward: Int8Matrix;
+  /** M itself, its rows multiplied by s; a scale per output channel. null: the file computes in integers already. */
+  readonly forward: Int8Matrix | null;
   /** Mᵀ [out, in], a scale per input channel. */
   readonly backward: Int8Matrix;
   /** 1 / s per input channel: x is multiplied by it, M's rows by s. null: no smoothing. */
@@ -59,9 +61,20 @@ export function convertibleProducts(original: Model): ReadonlyMap<string, Frozen
   return found;
 }
 
+/** Weights [in, out] that a graph multiplies by in integers, by their initialisers. */
+export function integerWeights(graph: Graph): ReadonlyMap<string, PackedWeight> {
+  const found = new Map<string, PackedWeight>();
+  for (const node of graph.nodes) {
+    const packed = node.op === "DynamicQuantizeMatMul" ? packedWeightOf(graph, node) : null;
+    if (packed) found.set(packed.data, packed);
+  }
+  return found;
+}
+
 /**
  * Quantises the frozen weights of a model for training in 8-bit arithmetic: each matrix once for the forward pass and once,
- * transposed and with scales of its own, for the gradient of its input. One weight at a time is in memory.
+ * transposed and with scales of its own, for the gradient of its input. One weight at a time is in memory. Products that the
+ * file computes in integers (dynamic quantisation) keep their forward, to the bit, and get the second form only.
  *
  * @throws PeftError FILE_RANGE
  * @example
@@ -101,6 +114,12 @@ export function createInt8Plan(original: Model, options: Int8PlanOptions): Int8P
           )
         : null,
     });
+  }
+  for (const [key, packed] of integerWeights(model.graph)) {
+    const [inFeatures = 0, outFeatures = 0] = packed.dims;
+    const matrix = transposed(dequantized(model.graph, packed), inFeatures, outFeatures);
+    const backward = stored(quantizeColumns(matrix, outFeatures, inFeatures, bits));
+    linears.set(key, { name: names.get(key) ?? key, forward: null, backward, smoothing: null });
   }
   const others = options.store ? storeOthers(model, index, linears, store) : new Map<string, TensorData>();
   return { bits, linears, kept, others };

@@ -18,16 +18,14 @@ export interface Matrix {
 const EXPONENTS = [0, 0.5, 0.75, 1] as const;
 /** A multiplication of x is worth it when the expected error falls below this share. */
 const WORTHWHILE = 0.5;
-/** Channels below this share of the largest are treated as if they were that large: a dead channel needs no factor. */
-const SMALLEST = 1e-4;
 
-/** s = (a / median a) ^ exponent with a the largest magnitude per channel. */
+/**
+ * s = max(1, a / median a) ^ exponent with a the largest magnitude per channel. Only large channels are made smaller: one that
+ * was quiet in calibration may be loud later, and multiplied up it would take the range from all others.
+ */
 function factorsOf(largest: Float32Array, exponent: number): Float32Array {
-  const top = largest.reduce((a, b) => Math.max(a, b), 0);
-  if (top === 0) return new Float32Array(largest.length).fill(1);
-  const clipped = largest.map((a) => Math.max(a, top * SMALLEST));
-  const median = [...clipped].sort((a, b) => a - b)[clipped.length >> 1] ?? 1;
-  return clipped.map((a) => (a / median) ** exponent);
+  const median = [...largest].sort((a, b) => a - b)[largest.length >> 1] || 1;
+  return largest.map((a) => Math.max(1, a / median) ** exponent);
 }
 
 /**

@@ -57,7 +57,8 @@ export async function planInt8(options: PlanInt8Options): Promise<CalibratedPlan
   const products = [...convertibleProducts(model).values()];
   const smoothing = await smoothingFactors(model, products, bits, options);
   const plan = createInt8Plan(model, { bits, smoothing, ...(store ? { store } : {}) });
-  if (plan.linears.size === 0) return { plan, errors: [] };
+  // Layers that are integers in the file have nothing to be measured against: the rounded form is the model.
+  if ([...plan.linears.values()].every(({ forward }) => forward === null)) return { plan, errors: [] };
 
   const { g, loss } = build();
   const { sums, products: measured } = addErrorOutputs(g, loss, plan);
