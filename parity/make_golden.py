@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients adapters methods curve losses optimizers quantized. Without an argument all of them, in this order.
+Parts: models onnx gradients exports names adapters methods curve losses optimizers quantized. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -14,12 +14,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
 
-from generators import adapters, curve, gradients, losses, methods, models, onnx_exports, optimizers, quantized  # noqa: E402
+from generators import (  # noqa: E402
+    adapters,
+    curve,
+    exports,
+    gradients,
+    losses,
+    methods,
+    models,
+    names,
+    onnx_exports,
+    optimizers,
+    quantized,
+)
 
 PARTS = {
     "models": models.make,
     "onnx": onnx_exports.make,
     "gradients": gradients.make,
+    "exports": exports.make,
+    "names": names.make,
     "adapters": adapters.make,
     "methods": methods.make,
     "curve": curve.make,

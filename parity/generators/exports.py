@@ -63,9 +63,9 @@ def export(name: str, kind: str) -> onnx.ModelProto:
         return exported(name, kind, build(name))
     except Exception:  # noqa: BLE001 - the exporter refuses the fused attention of some models (T5), not the plain one
         model = build(name)
-        if not hasattr(model, "set_attn_implementation"):
-            raise
-        model.set_attn_implementation("eager")
+        for module in model.modules():  # encoder and decoder have configurations of their own
+            if hasattr(module, "config"):
+                module.config._attn_implementation = "eager"
         return exported(name, kind, model)
 
 

@@ -8,6 +8,7 @@ export {
   trainableValues,
 } from "./adapters/inject.ts";
 export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
+export { type Naming, renameSites } from "./adapters/naming.ts";
 export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
 export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";

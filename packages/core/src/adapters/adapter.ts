@@ -5,6 +5,7 @@ import type { AdapterTensor, ByRole } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
+import { fitNames } from "./fit-names.ts";
 import type { AdaptedGraph } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import { planSaved, planSites, type SitePlan } from "./parameters.ts";
@@ -87,7 +88,11 @@ export interface AdaptedSite extends SitePlan {
  * not its targetModules.
  * @throws PeftError ADAPTER_MISMATCH listing every tensor without a module, every module without a tensor and every shape
  */
-export function adaptedSites(graph: Graph, sites: readonly Site[], adapter: Adapter): AdaptedSite[] {
+export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapter): AdaptedSite[] {
+  const adapter = fitNames(
+    given,
+    sites.map((site) => site.name),
+  );
   const method = methodOf(adapter.type);
   const problems: string[] = [];
   const used = new Set<string>();

@@ -8,6 +8,7 @@ import { isFloating } from "../onnx/element-type.ts";
 import type { Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import { frozenValues } from "./frozen-values.ts";
+import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
@@ -25,6 +26,8 @@ export interface InjectOptions<C extends object = object> {
   readonly wantedOutputs?: readonly string[];
   /** The model's sites, when they are known already. */
   readonly sites?: readonly Site[];
+  /** Names that modules, and so the adapter's tensors, go by; see {@link findSites}. Without effect when `sites` is given. */
+  readonly naming?: Naming;
 }
 
 /** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
@@ -70,7 +73,7 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
   const model = prepareModel(original);
   const { method, training = false } = options;
   const config = parseAdapterConfig(method, options.config);
-  const sites = options.sites ?? findSites(model);
+  const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
   const { adapted, saved, skipped } = selectSites(model, sites, method, config);
   const behind = valuesBehind(model.graph, options.wantedOutputs ?? model.graph.outputs.map((v) => v.name));
   const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));

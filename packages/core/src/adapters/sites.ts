@@ -5,6 +5,7 @@ import { readTensorBytes } from "../onnx/tensor.ts";
 import { initializersOf, partOf } from "../quantization/packed-weight.ts";
 import { findUses } from "./find-uses.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
+import { type Naming, renameSites } from "./naming.ts";
 import type { Operand, Site } from "./site.ts";
 import { type SiteName, siteNameOf } from "./site-names.ts";
 import type { FoundUse } from "./use-parts.ts";
@@ -23,11 +24,13 @@ interface Group {
  * several places is one site with several uses. The nodes named are those of {@link prepareModel}. Weights are not read,
  * except where two of them claim one name.
  *
+ * @param options.naming names as in the file (default), or as in a generation of transformers: adapters are saved under the names
+ *   of the sites they were made with, and read under all of them.
  * @example
  * const model = await readModel("bert/onnx/model.onnx");
  * findSites(model).map((s) => s.name); // ["bert.embeddings.word_embeddings", ...]
  */
-export function findSites(model: Model): Site[] {
+export function findSites(model: Model, { naming = "file" }: { readonly naming?: Naming } = {}): Site[] {
   const index = indexGraph(prepareModel(model).graph);
   const groups = new Map<string, Group>();
   for (const found of findUses(index)) {
@@ -51,7 +54,10 @@ export function findSites(model: Model): Site[] {
       break;
     }
   }
-  return [...groups.values()].map((group) => toSite(index, group));
+  return renameSites(
+    [...groups.values()].map((group) => toSite(index, group)),
+    naming,
+  );
 }
 
 /**

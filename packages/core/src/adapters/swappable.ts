@@ -37,7 +37,7 @@ export function makeSwappable<C extends object>(
   options: Omit<InjectOptions<C>, "training">,
 ): SwappableModel {
   const model = prepareModel(original);
-  const sites = options.sites ?? findSites(model);
+  const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
   const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
   const plans = adapted.plans.map((plan): SitePlan => {
     const { swap } = plan.method;

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { savedModules } from "../formats/peft/keys.ts";
+import { type Naming, namesIn } from "./naming.ts";
 import { compilePattern } from "./pattern.ts";
 import type { Site } from "./site.ts";
 
@@ -98,7 +99,7 @@ export function savedSites(sites: readonly Site[], config: TargetConfig): Site[]
 
 /**
  * Sites that a target configuration chooses, with the rules of peft 0.21: endings count at a dot; a text is one regular
- * expression over the whole name; exclusions and modulesToSave win; a full name is chosen whatever its layer.
+ * expression over the whole name; where the file's names choose nothing, those of transformers 4 and 5 do; exclusions and modulesToSave win; a full name is chosen whatever its layer.
  * @param directOutputs see {@link isOutputHead}: value name to the model output that shows it.
  * @throws PeftError TARGETS_NOT_FOUND naming the nearest modules that exist; PATTERN
  * @example
@@ -130,7 +131,19 @@ export function targetSites(
     const found = layerOf(name, patterns);
     return found !== null && layers.includes(found);
   };
-  const chosen = candidates.filter(({ name }) => matches(name) && inLayers(name));
+  const named = (naming: Naming): Site[] => {
+    const names = namesIn(
+      sites.map((site) => site.name),
+      naming,
+    );
+    const fits = new Set(sites.filter((_, i) => matches(names[i] ?? "") && inLayers(names[i] ?? "")));
+    return candidates.filter((site) => fits.has(site));
+  };
+  // Names of another generation of transformers count where those of the file choose nothing.
+  const chosen = (["file", "transformers-4", "transformers-5"] as const).reduce<Site[]>(
+    (found, naming) => (found.length > 0 ? found : named(naming)),
+    [],
+  );
   if (chosen.length === 0 && targetModules.length > 0) {
     throw nothingFound(
       "targetModules",
