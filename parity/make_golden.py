@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports names adapters methods curve losses optimizers quantized. Without an argument all of them, in this order.
+Parts: models onnx gradients exports names adapters methods curve losses optimizers quantized spatial convolutions. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -16,6 +16,7 @@ import torch  # noqa: E402
 
 from generators import (  # noqa: E402
     adapters,
+    convolution_adapters,
     curve,
     exports,
     gradients,
@@ -26,6 +27,7 @@ from generators import (  # noqa: E402
     onnx_exports,
     optimizers,
     quantized,
+    spatial,
 )
 
 PARTS = {
@@ -40,6 +42,8 @@ PARTS = {
     "losses": losses.make,
     "optimizers": optimizers.make,
     "quantized": quantized.make,
+    "spatial": spatial.make,
+    "convolutions": convolution_adapters.make,
 }
 
 

@@ -46,6 +46,14 @@ export { encodeSafetensors, writeSafetensors } from "./formats/safetensors/write
 export { float, graphAttribute, tensorAttribute } from "./graph/attributes.ts";
 export { type Builder, createBuilder } from "./graph/builder.ts";
 export { type ImportOptions, importGraph } from "./graph/import-graph.ts";
+export type {
+  ConvOptions,
+  GridSampleOptions,
+  PerAxis,
+  PoolOptions,
+  ResizeOptions,
+  WindowOptions,
+} from "./graph/ops-spatial.ts";
 export { toModel } from "./graph/to-model.ts";
 export { applyInt8Plan } from "./int8/apply-plan.ts";
 export type { ProductError } from "./int8/measure-errors.ts";

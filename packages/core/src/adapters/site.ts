@@ -4,6 +4,14 @@ import type { PackedWeight } from "../quantization/packed-weight.ts";
 /** What a site is, for the methods that can adapt it. */
 export type SiteKind = "linear" | "embedding" | "norm" | "conv";
 
+/** How the kernel of a convolution moves: ONNX's attributes, one number per spatial axis; pads [heads..., tails...]. */
+export interface ConvWindow {
+  readonly strides: readonly number[];
+  readonly dilations: readonly number[];
+  readonly pads: readonly number[] | "SAME_UPPER" | "SAME_LOWER";
+  readonly groups: number;
+}
+
 /** What a method needs to know of a site to size its parameters; no graph needed. */
 export interface SiteShape {
   /** Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query". */
@@ -18,6 +26,8 @@ export interface SiteShape {
   readonly hasBias: boolean;
   /** The module's weight is [in, out] in PyTorch (GPT-2's Conv1D), and so is `weightShape`. Default false. */
   readonly fanInFanOut?: boolean;
+  /** conv: how its kernel moves. */
+  readonly window?: ConvWindow;
 }
 
 /** One place where a node reads a weight or bias. */

@@ -1,12 +1,14 @@
 import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { Model } from "../onnx/ir.ts";
+import { intAttribute } from "../onnx/infer/context.ts";
+import { windowsOf } from "../onnx/infer/windows.ts";
+import type { Model, Node } from "../onnx/ir.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
 import { initializersOf, partOf } from "../quantization/packed-weight.ts";
 import { findUses } from "./find-uses.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { type Naming, renameSites } from "./naming.ts";
-import type { Operand, Site } from "./site.ts";
+import type { ConvWindow, Operand, Site } from "./site.ts";
 import { type SiteName, siteNameOf } from "./site-names.ts";
 import type { FoundUse } from "./use-parts.ts";
 
@@ -99,6 +101,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   // A Linear's weight loses its name when an exporter folds its transpose; one that kept it was [in, out] from the start.
   const fanInFanOut = kind === "linear" && weightLayout === "in_out" && use.weight.initializer === `${name}.weight`;
   const [first = 0, second = 0] = dims;
+  const window = kind === "conv" ? convWindow(use.nodes[0], dims.length - 2) : null;
   const [outFeatures, inFeatures] =
     kind === "linear"
       ? weightLayout === "out_in"
@@ -108,7 +111,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
         ? [second, first]
         : kind === "norm"
           ? [first, first]
-          : [first, second * groupsOf(use.nodes[0]?.attributes["group"])];
+          : [first, second * (window?.groups ?? 1)];
   const weightShape =
     kind !== "linear" ? [...dims] : fanInFanOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   return {
@@ -118,6 +121,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
     outFeatures,
     weightShape,
     hasBias: use.bias !== null,
+    ...(window ? { window } : {}),
     weight: use.weight.initializer,
     ...(use.weight.packed ? { packed: use.weight.packed } : {}),
     weightLayout,
@@ -130,5 +134,13 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   };
 }
 
-const groupsOf = (attribute: { type: string; value: unknown } | undefined): number =>
-  attribute?.type === "int" ? Number(attribute.value) : 1;
+/** How the kernel of a Conv node moves. */
+function convWindow(node: Node | undefined, axes: number): ConvWindow | null {
+  if (!node) return null;
+  const { strides, dilations, heads, tails, same } = windowsOf(
+    node,
+    Array.from({ length: axes }, () => 1),
+  );
+  const pads = same === "none" ? [...heads, ...tails] : same === "upper" ? "SAME_UPPER" : "SAME_LOWER";
+  return { strides, dilations, pads, groups: intAttribute(node, "group", 1) };
+}

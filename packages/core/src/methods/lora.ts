@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import { kaimingUniform, normal, zeros } from "./init.ts";
+import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lora-convolution.ts";
 import { scaledProduct } from "./matrix.ts";
 import { type AdapterTensor, defineMethod } from "./method.ts";
 
@@ -35,13 +36,14 @@ const tensor = (t: AdapterTensor | undefined): AdapterTensor => {
  * LoRA: y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ with W frozen. Hu et al. 2021, arXiv 2106.09685; scale = alpha / r, or alpha / sqrt(r)
  * (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732). Dropout acts on the update's x only.
  * Shapes: x [..., in], W [out, in], A [r, in], B [out, r], y [..., out]. Parameters: r * (in + out) per site.
+ * Convolutions have a form of their own: {@link convolutionUpdate}.
  * @example
  * injectAdapter(model, { method: lora, config: { r: 8, alpha: 16, targetModules: ["query", "value"] } });
  */
 export const lora = defineMethod<LoraConfig>({
   type: "LORA",
   paper: "2106.09685",
-  kinds: ["linear"],
+  kinds: ["linear", "conv"],
   identityAtStart: true,
   neutral: "empty",
   config: loraConfig,
@@ -49,26 +51,30 @@ export const lora = defineMethod<LoraConfig>({
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
 
   // 2. Parameters: B starts at zero, so a new adapter changes nothing.
-  parameters: ({ inFeatures, outFeatures }, { r, initLoraWeights }) => ({
-    A: {
-      shape: [r, inFeatures],
-      free: ["r", null],
-      init: initLoraWeights === true ? kaimingUniform(Math.sqrt(5)) : normal(1 / r),
-    },
-    B: { shape: [outFeatures, r], free: [null, "r"], init: zeros },
-  }),
+  parameters(site, { r, initLoraWeights }) {
+    const init = initLoraWeights === true ? kaimingUniform(Math.sqrt(5)) : normal(1 / r);
+    if (site.kind === "conv") return convolutionParameters(site, r, init);
+    return {
+      A: { shape: [r, site.inFeatures], free: ["r", null], init },
+      B: { shape: [site.outFeatures, r], free: [null, "r"], init: zeros },
+    };
+  },
 
   // 3. Forward: the scale sits on the rank-sized product, the cheapest place.
-  forward(g, { x, y }, { A, B }, config) {
+  forward(g, { x, y, site }, { A, B }, config) {
     if (!A || !B) throw new PeftError("PARAMETER", "A LoRA site needs both A and B.");
-    const h = g.fusedMatMul(g.dropout(x, config.dropout), A, { transB: true, alpha: loraScale(config) }); // [..., r]
+    const seen = g.dropout(x, config.dropout);
+    if (site.kind === "conv") return g.add(y, convolutionUpdate(g, seen, A, B, site, loraScale(config)));
+    const h = g.fusedMatMul(seen, A, { transB: true, alpha: loraScale(config) }); // [..., r]
     return g.add(y, g.fusedMatMul(h, B, { transB: true }));
   },
 
   // 4. Delta: scale·B·A, [out, in]; for a module that is stored [in, out] its transpose.
-  delta: ({ A, B }, config, { fanInFanOut = false }) => ({
-    weight: { add: scaledProduct(tensor(B), tensor(A), loraScale(config), fanInFanOut) },
-  }),
+  delta({ A, B }, config, site) {
+    const [a, b, scale] = [tensor(A), tensor(B), loraScale(config)];
+    if (site.kind === "conv") return { weight: { add: convolutionDelta(a, b, site, scale) } };
+    return { weight: { add: scaledProduct(b, a, scale, site.fanInFanOut ?? false) } };
+  },
 
   // 5. Keys
   keys: { A: "lora_A.weight", B: "lora_B.weight" },
