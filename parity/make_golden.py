@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports names adapters methods curve losses optimizers quantized spatial convolutions. Without an argument all of them, in this order.
+Parts: models onnx fused gradients exports names adapters methods curve losses optimizers quantized spatial convolutions. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -19,6 +19,7 @@ from generators import (  # noqa: E402
     convolution_adapters,
     curve,
     exports,
+    fused,
     gradients,
     losses,
     methods,
@@ -33,6 +34,7 @@ from generators import (  # noqa: E402
 PARTS = {
     "models": models.make,
     "onnx": onnx_exports.make,
+    "fused": fused.make,
     "gradients": gradients.make,
     "exports": exports.make,
     "names": names.make,

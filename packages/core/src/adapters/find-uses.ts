@@ -2,6 +2,7 @@ import { isHalf } from "../lowering/float-types.ts";
 import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
 import { packedFinders, packedGather } from "./find-packed-uses.ts";
+import { fusedUses } from "./fused-uses.ts";
 import type { GraphIndex } from "./graph-index.ts";
 import { onlyConsumer, operandOf, weightBehind } from "./graph-index.ts";
 import { biasOperand, type FoundUse, useOf, weightOperand } from "./use-parts.ts";
@@ -98,11 +99,11 @@ const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse |
   ...packedFinders,
 ]);
 
-/** Every use of a weight by a node that is a module's work, in graph order. */
+/** Every use of a weight by a node that is a module's work, in graph order; fused projections module by module. */
 export function findUses(index: GraphIndex): FoundUse[] {
   return index.graph.nodes.flatMap((node) => {
     const find = finders.get(node.domain === "" ? node.op : `${node.domain}::${node.op}`);
     const found = find?.(index, node);
-    return found ? [found] : [];
+    return found ? (fusedUses(index, found) ?? [found]) : [];
   });
 }

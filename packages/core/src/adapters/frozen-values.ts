@@ -33,13 +33,14 @@ export function frozenValues(
         const position = use.nodes.findIndex((n) => n.outputs[0] === use.weight.node.outputs[0]);
         const own = packedWeightOf(g, added[position] ?? use.weight.node) ?? packed;
         const dense = dequantizeInGraph(g, own, g.value(inner));
-        return site.weightLayout === "in_out" ? g.transpose(dense, [1, 0]) : dense;
+        return sliced(g, site.weightLayout === "in_out" ? g.transpose(dense, [1, 0]) : dense, use.weight);
       }
       const value = g.cast(operand(use.weight), "float32");
       const readsInOut = readsFlipped(site, use.weight) !== site.fanInFanOut;
-      return site.kind === "linear" && readsInOut ? g.transpose(value, [1, 0]) : value;
+      const isFlipped = site.kind === "linear" && readsInOut;
+      return sliced(g, isFlipped ? g.transpose(value, [1, 0]) : value, use.weight);
     },
-    bias: () => (use.bias ? g.cast(operand(use.bias), "float32") : null),
+    bias: () => (use.bias ? sliced(g, g.cast(operand(use.bias), "float32"), use.bias) : null),
     base(x) {
       const original = g.value(use.input);
       const renamed = new Map([[use.input, g.cast(x, original.type).name]]);
@@ -58,3 +59,7 @@ export function frozenValues(
     },
   };
 }
+
+/** The module's part of a weight [out, in] or bias [out] that it shares with others. */
+const sliced = (g: Builder, value: Value, { slice }: Operand): Value =>
+  slice ? g.slice(value, [slice.start], [slice.start + slice.size], [0]) : value;

@@ -114,19 +114,23 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     for (const use of plan.site.uses) byOutput.set(use.output, { plan, use });
   }
   const replace = (builder: Builder, node: Node): boolean => {
-    const last = byOutput.get(node.outputs[0] ?? "");
-    if (!last) return false;
-    adaptUse(builder, node, last.plan, last.use);
+    const adapted = node.outputs.flatMap((name) => byOutput.get(name) ?? []);
+    if (adapted.length === 0) return false;
+    // A Split makes the outputs of several modules: it is added once, under other names where they are adapted.
+    const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
+    builder.addNode({ ...node, inputs: [...node.inputs], outputs });
+    for (const { plan, use } of adapted) adaptUse(builder, plan, use);
     return true;
   };
   return importGraph(graph, opsetOf(model), { training, replace });
 }
 
-/** Adds the last node of a use under another name, and the adapted result under the name that others read. */
-function adaptUse(g: Builder, node: Node, plan: SitePlan, use: SiteUse): void {
+const innerName = (output: string): string => `${output}:base`;
+
+/** Adds the adapted result of a use under the name that others read; the frozen one has another already. */
+function adaptUse(g: Builder, plan: SitePlan, use: SiteUse): void {
   const { site, method, config } = plan;
-  const inner = `${use.output}:base`;
-  g.addNode({ ...node, inputs: [...node.inputs], outputs: [inner, ...node.outputs.slice(1)] });
+  const inner = innerName(use.output);
   const [x, y] = [g.value(use.input), g.value(inner)];
   const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
   const result = g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {

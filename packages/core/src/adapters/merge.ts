@@ -9,6 +9,7 @@ import { partOf } from "../quantization/packed-weight.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { dropUnread, replaceProduct } from "./float-product.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
+import { collectSlices, operandsOf } from "./merge-slices.ts";
 import { frozenSite, transposed } from "./operands.ts";
 import { operandType, readsFlipped } from "./replace-operands.ts";
 import type { Operand, Site } from "./site.ts";
@@ -45,6 +46,7 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
   const unchanged = indexGraph(model.graph);
   const sites = findSites({ ...model, graph });
   const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
+  const slices = collectSlices();
   for (const plan of adaptedSites(graph, sites, adapter)) {
     const { site, method, config, tensors } = plan;
     if (!method.delta) {
@@ -59,9 +61,11 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
       const change = delta[which];
       if (!change) continue;
       const values = changed(plan, which, change, sign, frozen, before);
-      writeOperand(index, site, which, values);
+      if (operandsOf(site, which)[0]?.slice) slices.add(graph, site, which, values);
+      else writeOperand(index, site, which, values);
     }
   }
+  for (const { whole, which, values } of slices.all()) writeOperand(index, whole, which, values());
   dropUnread(graph, unchanged);
   return withChanges(original, model, graph);
 }
@@ -134,7 +138,7 @@ const needsBase = (type: string, site: string): PeftError =>
 /** Writes new contents of a site's operand, in place where only this site reads it, else as an initialiser of its own. */
 function writeOperand(index: GraphIndex, site: Site, which: "weight" | "bias", values: Float32Array): void {
   const { graph } = index;
-  const operands = site.uses.flatMap((use) => (which === "weight" ? [use.weight] : use.bias ? [use.bias] : []));
+  const operands = operandsOf(site, which);
   for (const name of new Set(operands.map((operand) => operand.initializer))) {
     const readers = operands.filter((operand) => operand.initializer === name);
     const [first] = readers;

@@ -28,11 +28,14 @@ export const frozenSite = (graph: Graph, site: Site): FrozenSite => ({
     const [use] = site.uses;
     if (!use) throw new PeftError("UNKNOWN_VALUE", `The module "${site.name}" is used nowhere.`);
     const data = valuesOf(graph, use.weight);
-    return isFlipped(site) ? transposed(data, site.inFeatures, site.outFeatures) : data;
+    const { slice } = use.weight;
+    const all = isFlipped(site) ? transposed(data, site.inFeatures, slice?.total ?? site.outFeatures) : data;
+    return slice ? all.slice(slice.start * site.inFeatures, (slice.start + slice.size) * site.inFeatures) : all;
   },
   bias() {
     const bias = site.uses[0]?.bias;
     if (!bias) throw new PeftError("NO_BIAS", `The module "${site.name}" has no bias.`);
-    return valuesOf(graph, bias);
+    const data = valuesOf(graph, bias);
+    return bias.slice ? data.slice(bias.slice.start, bias.slice.start + bias.slice.size) : data;
   },
 });

@@ -38,7 +38,7 @@ test("there are adapters made by peft", () => {
 describe.each(folders)("%s", (folder) => {
   const path = join(golden, folder);
 
-  test.each(["model_torchscript.onnx", "model_dynamo.onnx"])(
+  test.each(["model_torchscript.onnx", "model_dynamo.onnx", "model_optimized.onnx", "model_extended.onnx"])(
     "over %s gives peft's logits, merged and fed",
     async (file) => {
       const model = await readModel(join(golden, "models/bert/onnx", file));

@@ -1,7 +1,8 @@
 import { PeftError } from "../errors.ts";
-import type { Graph, Node, Value } from "../onnx/ir.ts";
+import type { Graph, Node, TensorData, Value } from "../onnx/ir.ts";
 import { floatProduct } from "./float-product.ts";
 import { parametersOf, type SitePlan } from "./parameters.ts";
+import { quantizedSlice, replaceSlice } from "./replace-slice.ts";
 import type { FloatProduct, Operand, Site } from "./site.ts";
 
 /**
@@ -20,6 +21,7 @@ export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph 
   for (const node of graph.nodes)
     copies.set(node, { ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) });
   const added = new Map<Node, Node[]>();
+  const constants = new Map<string, TensorData>();
   const products = new Map<Node, { product: FloatProduct; weight: string }>();
   for (const { site, parameters: own } of plans) {
     for (const { name, replaces } of own) {
@@ -31,8 +33,14 @@ export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph 
         if (!copy) throw new PeftError("UNKNOWN_NODE", `The site "${site.name}" is not of this graph.`);
         const before = adjust(graph, site, operand, replaces, name);
         const value = before.at(-1)?.outputs[0] ?? name;
-        const { product } = operand;
-        if (product)
+        const { product, slice } = operand;
+        if (slice) {
+          if (product) throw quantizedSlice(site.name, "it cannot be trained as a whole");
+          const axis = replaces === "weight" ? (readsFlipped(site, operand) ? 1 : 0) : -1;
+          const around = replaceSlice(copy.inputs[operand.index] ?? "", value, slice, axis, constants);
+          copy.inputs[operand.index] = around.at(-1)?.outputs[0] ?? value;
+          before.push(...around);
+        } else if (product)
           products.set(product.node, { product: { ...product, input: rename(product.input) }, weight: value });
         else copy.inputs[operand.index] = value;
         added.set(operand.node, [...(added.get(operand.node) ?? []), ...before]);
@@ -47,7 +55,10 @@ export function withParameters(graph: Graph, plans: readonly SitePlan[]): Graph 
       return [...(added.get(node) ?? []), ...(float ? floatProduct(float.product, copy, float.weight) : [copy])];
     }),
     inputs: [...graph.inputs, ...inputs],
-    initializers: new Map([...graph.initializers].map(([name, tensor]) => [rename(name), tensor])),
+    initializers: new Map([
+      ...[...graph.initializers].map(([name, tensor]): [string, TensorData] => [rename(name), tensor]),
+      ...constants,
+    ]),
   };
 }
 

@@ -12,10 +12,13 @@ export interface SiteName {
  * Module path in a node's name as PyTorch's TorchScript exporter writes it ("/encoder/layer.0/attention/self/query/MatMul"
  * is encoder.layer.0.attention.self.query), or null. Optimisers append to the last part ("MatMul/MatMulAddFusion").
  */
-function pathInNodeName(node: Node): string | null {
-  if (!node.name.startsWith("/")) return null;
-  const parts = node.name.slice(1).split("/");
-  const operator = parts.findIndex((part) => /^[A-Z]\w*$/.test(part) && isOperatorName(part, node));
+const pathInNodeName = (node: Node): string | null => pathInName(node.name, node.op);
+
+/** The same for the name of a value ("/encoder/layer.0/attention/self/Reshape_3_output_0"), which optimisers leave as it was. */
+export function pathInName(name: string, op = ""): string | null {
+  if (!name.startsWith("/")) return null;
+  const parts = name.slice(1).split("/");
+  const operator = parts.findIndex((part) => /^[A-Z]\w*$/.test(part) && isOperatorName(part, op));
   return operator < 0 ? null : joinScopes(parts.slice(0, operator));
 }
 
@@ -27,9 +30,9 @@ const joinScopes = (parts: readonly string[]): string =>
   parts.filter((part, i) => !(parts[i + 1] ?? "").startsWith(`${part}.`)).join(".");
 
 /** Module classes may begin with a capital ("LayerNorm"), so a part must be an operator's name to end the path. */
-const isOperatorName = (part: string, node: Node): boolean => {
+const isOperatorName = (part: string, op: string): boolean => {
   const base = part.replace(operatorSuffixes, "");
-  return base === node.op || operatorNames.has(base);
+  return base === op || operatorNames.has(base);
 };
 
 /** What exporters ("MatMul_1") and quantisers ("MatMul_Q4", "MatMul_quant", "MatMul_output_0_quantized_cast") append. */
@@ -38,7 +41,15 @@ const operatorSuffixes =
 
 const operatorNames = new Set([
   ...["MatMul", "Gemm", "FusedMatMul", "Add", "Mul", "Gather", "Conv", "LayerNormalization", "RMSNormalization"],
-  ...["SimplifiedLayerNormalization", "SkipLayerNormalization", "Identity", "Cast", "Transpose", "Reshape"],
+  ...[
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipLayerNorm",
+    "Identity",
+    "Cast",
+    "Transpose",
+    "Reshape",
+  ],
 ]);
 
 /**

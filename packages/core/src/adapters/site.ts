@@ -41,8 +41,17 @@ export interface Operand {
   readonly transposed: boolean;
   /** How the weight is stored where it is not a floating-point initialiser. */
   readonly packed?: PackedWeight;
+  /** Where one product makes the outputs of several modules (query, key, value): the module's own output features. */
+  readonly slice?: FeatureSlice;
   /** Where an operator reads packed weights only: the product that takes its place when the weight becomes a float one. */
   readonly product?: FloatProduct;
+}
+
+/** Output features `start` to `start + size` of `total`: rows of the weight in PyTorch's layout, entries of the bias. */
+export interface FeatureSlice {
+  readonly start: number;
+  readonly size: number;
+  readonly total: number;
 }
 
 /** What a fused operator or a cluster of nodes computes, said with a floating-point weight. */
@@ -59,7 +68,7 @@ export interface FloatProduct {
 
 /** One application of a module: a weight used at several nodes has several. */
 export interface SiteUse {
-  /** The nodes of this use, in order; the last one makes `output`. */
+  /** The nodes of this use, in order; the last one makes `output`, a Split beside the outputs of other modules. */
   readonly nodes: readonly Node[];
   /** Name of the value the module is applied to. */
   readonly input: string;

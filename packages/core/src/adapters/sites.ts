@@ -6,6 +6,7 @@ import type { Model, Node } from "../onnx/ir.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
 import { initializersOf, partOf } from "../quantization/packed-weight.ts";
 import { findUses } from "./find-uses.ts";
+import { genAiRenaming } from "./genai-names.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { type Naming, renameSites } from "./naming.ts";
 import type { ConvWindow, Operand, Site } from "./site.ts";
@@ -23,7 +24,7 @@ interface Group {
  * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
  * operators) and convolutions, under their Hugging Face module paths. Weights may be packed: behind DequantizeLinear, in
  * MatMulNBits, MatMulBnb4, DynamicQuantizeMatMul, MatMulInteger with its scales, or GatherBlockQuantized. A weight applied at
- * several places is one site with several uses. The nodes named are those of {@link prepareModel}. Weights are not read,
+ * several places is one site with several uses; query, key and value fused into one product are three sites. The nodes named are those of {@link prepareModel}. Weights are not read,
  * except where two of them claim one name.
  *
  * @param options.naming names as in the file (default), or as in a generation of transformers: adapters are saved under the names
@@ -34,12 +35,14 @@ interface Group {
  */
 export function findSites(model: Model, { naming = "file" }: { readonly naming?: Naming } = {}): Site[] {
   const index = indexGraph(prepareModel(model).graph);
+  const rename = genAiRenaming(model);
   const groups = new Map<string, Group>();
   for (const found of findUses(index)) {
     const { nodes, weight, bias } = found.use;
     // What quantises a module's input is named after the value, and so after the module before.
     const own = nodes.filter(({ op }) => op !== "DynamicQuantizeLinear");
-    const { name, source } = siteNameOf(index, own, weight, bias);
+    const { name: given, source } = found.name ?? siteNameOf(index, own, weight, bias);
+    const name = rename(given);
     const first = repeatedCall(index, groups, found, name);
     if (first) {
       first.found.push(found);
@@ -80,6 +83,7 @@ function repeatedCall(
 
 /** Exporters sometimes store a weight once per use; equal contents under one name are one module. */
 function sameWeight(index: GraphIndex, a: FoundUse, b: FoundUse): boolean {
+  if (a.use.weight.slice?.start !== b.use.weight.slice?.start) return false;
   const [first, second] = [partsOf(a.use.weight), partsOf(b.use.weight)];
   return first.length === second.length && first.every((name, i) => sameTensor(index, name, second[i] ?? ""));
 }
@@ -102,7 +106,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   const fanInFanOut = kind === "linear" && weightLayout === "in_out" && use.weight.initializer === `${name}.weight`;
   const [first = 0, second = 0] = dims;
   const window = kind === "conv" ? convWindow(use.nodes[0], dims.length - 2) : null;
-  const [outFeatures, inFeatures] =
+  const [allFeatures, inFeatures] =
     kind === "linear"
       ? weightLayout === "out_in"
         ? [first, second]
@@ -112,6 +116,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
         : kind === "norm"
           ? [first, first]
           : [first, second * (window?.groups ?? 1)];
+  const outFeatures = use.weight.slice?.size ?? allFeatures;
   const weightShape =
     kind !== "linear" ? [...dims] : fanInFanOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   return {

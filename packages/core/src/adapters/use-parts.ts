@@ -3,6 +3,7 @@ import type { Node } from "../onnx/ir.ts";
 import type { GraphIndex } from "./graph-index.ts";
 import { onlyConsumer, operandOf, weightBehind } from "./graph-index.ts";
 import type { Operand, SiteKind, SiteUse } from "./site.ts";
+import type { SiteName } from "./site-names.ts";
 
 /** A use of a weight, before uses of the same module are brought together. */
 export interface FoundUse {
@@ -10,6 +11,8 @@ export interface FoundUse {
   readonly use: SiteUse;
   /** How the operand is read: a matrix as [out, in] or [in, out]; anything else as it is. */
   readonly operandLayout: "out_in" | "in_out";
+  /** The module's name, where it follows from the nodes around and not from the use itself. */
+  readonly name?: SiteName;
 }
 
 /** Operand `i` when it is a floating-point constant, as it is or packed, of the given rank. */

@@ -1,5 +1,6 @@
 import { PeftError } from "../errors.ts";
 import { isStatic, quotientParts, termsOf } from "../onnx/dims.ts";
+import { elementTypes } from "../onnx/element-type.ts";
 import { at } from "../onnx/infer/context.ts";
 import type { Dim, Shape, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
@@ -118,7 +119,9 @@ export function shapeOps(core: GraphCore) {
     oneHot: (indices: Value, depth: Dim, values: readonly [number, number] = [0, 1], axis = -1): Value => {
       const size = dimTensor(depth);
       if (!size) throw new PeftError("UNKNOWN_SIZE", `No value gives the size "${depth}" at run time.`);
-      return one("OneHot", [indices, size, core.constant("float32", values)], { axis });
+      // The CPU has no kernel for int32 indices beside an int64 depth.
+      const wide = indices.type === "int64" ? indices : one("Cast", [indices], { to: elementTypes.int64.code });
+      return one("OneHot", [wide, size, core.constant("float32", values)], { axis });
     },
   };
 }

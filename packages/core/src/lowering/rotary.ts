@@ -17,7 +17,8 @@ export function anglesAt(c: ExpansionContext, cosTable: Value, sinTable: Value, 
   const half = cosTable.shape.at(-1);
   if (typeof half !== "number") return refuse(c, "the width of its cosine table is not known");
   const pick = (table: Value): Value => {
-    const rows = g.gather(table, positions);
+    // Not a Gather, which would look like an embedding.
+    const rows = g.gatherND(table, g.unsqueeze(positions, [positions.shape.length]));
     return positions.shape.length === 2 ? g.unsqueeze(rows, [1]) : rows;
   };
   return { cos: pick(cosTable), sin: pick(sinTable), half };

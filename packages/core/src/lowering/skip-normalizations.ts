@@ -2,6 +2,7 @@ import { float } from "../graph/attributes.ts";
 import { floatAttribute } from "../onnx/infer/context.ts";
 import type { Value } from "../onnx/ir.ts";
 import { type Expansion, type ExpansionContext, required } from "./expansion.ts";
+import { positionsOf } from "./heads.ts";
 
 const products = new Set(["MatMul", "Gemm", "FusedMatMul"]);
 
@@ -53,19 +54,13 @@ export const skipNormalizations = {
     ];
     const positions = c.inputs[8];
     let sum = g.gather(word, ids);
-    sum = g.add(sum, positions ? g.gather(positionTable, positions) : firstRows(c, positionTable, ids));
+    sum = g.add(sum, g.gather(positionTable, positions ?? positionsOf(g, ids, 1)));
     if (segments && segmentTable) sum = g.add(sum, g.gather(segmentTable, segments));
     const epsilon = float(floatAttribute(c.node, "epsilon", 1e-12));
     const [y] = g.op("LayerNormalization", [sum, required(c, 5), required(c, 6)], { axis: -1, epsilon });
     return [y ?? null, c.isRead(1) ? maskLengths(c, ids) : null, sum];
   },
 } satisfies Record<string, Expansion>;
-
-/** As many rows of the table as there are tokens: [tokens, hidden]. */
-function firstRows({ g }: ExpansionContext, table: Value, ids: Value): Value {
-  const tokens = g.op("Slice", [g.shapeOf(ids), g.ints([1]), g.ints([2])])[0] as Value;
-  return g.op("Slice", [table, g.ints([0]), tokens, g.ints([0])])[0] as Value;
-}
 
 function maskLengths(c: ExpansionContext, ids: Value): Value {
   const { g } = c;
