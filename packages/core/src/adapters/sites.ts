@@ -117,7 +117,6 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
           ? [first, first]
           : [first, second * (window?.groups ?? 1)];
   const outFeatures = use.weight.slice?.size ?? allFeatures;
-  const outFeatures = use.weight.slice?.size ?? allFeatures;
   const weightShape =
     kind !== "linear" ? [...dims] : fanInFanOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   return {
