@@ -45,13 +45,13 @@ const lineBytes = 64;
 const pagedFrom = 1 << 20;
 const copyBytes = 1 << 23;
 
-interface External {
+export interface External {
   readonly fileName: string;
   readonly threshold: number;
 }
 
 /** The data file: its pieces, with the padding between them, and the place of each tensor. */
-function layOut(model: Model, { fileName, threshold }: External) {
+export function layOut(model: Model, { fileName, threshold }: External) {
   const parts: Part[] = [];
   const places = new Map<TensorData, ExternalReference>();
   // Tensors that share a range of a file go on sharing one: a small file could otherwise fill a disk.
@@ -93,7 +93,7 @@ async function writePart(file: FileHandle, part: Part): Promise<void> {
 }
 
 /** Writes a file beside `path` and flushes it; `commit` puts it in place, `discard` removes it. */
-async function stage(path: string, parts: readonly Part[]) {
+export async function stage(path: string, parts: readonly Part[]) {
   const temporary = join(dirname(path), `.${basename(path)}.${randomUUID()}.tmp`);
   const discard = (): Promise<void> => rm(temporary, { force: true });
   try {

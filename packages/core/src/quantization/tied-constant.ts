@@ -2,13 +2,6 @@ import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import { TIED } from "../onnx/tied.ts";
 
-/** [0] in int64, not available before `value` is, whatever it holds. */
-function zeroAfter(g: Builder, value: Value): Value {
-  const [flat] = g.op("Reshape", [value, g.ints([-1])]);
-  const [isNotANumber] = g.op("IsNaN", [g.slice(flat as Value, [0], [1], [0])]);
-  return g.mul(g.cast(isNotANumber as Value, "int64"), g.ints([0]));
-}
-
 /**
  * A constant in the given shape (default its own) that is not available before the floating-point value `dependency` is,
  * which must not be empty. ONNX Runtime computes at load what follows from constants alone, and merges equal nodes: expanded
@@ -21,6 +14,6 @@ export function tiedConstant(
   dependency: Value,
   dims: readonly number[] = constant.shape.map(Number),
 ): Value {
-  const target = g.add(g.ints(dims), zeroAfter(g, dependency));
+  const target = g.after(g.ints(dims), dependency);
   return g.op("Reshape", [constant, target], {}, { metadata: { [TIED]: dims.join(",") } })[0] as Value;
 }

@@ -27,7 +27,7 @@ export async function openableGraph(graph: GraphFile | GraphPath): Promise<Uint8
 }
 
 /** Below this a weight is copied into the graph: a page of memory is 4096 bytes. */
-const EMBED_BELOW = 4096;
+export const EMBED_BELOW = 4096;
 
 /**
  * Serialises a model without copying weights that lie in a file already: the graph points at their place in the
@@ -70,7 +70,8 @@ export function packGraph(model: Model): GraphFile {
   return folder === undefined ? { bytes } : { bytes, externalDataFolder: folder };
 }
 
-function referable(tensor: TensorData): FileRange | null {
+/** Where a weight lies in a file, if a graph can point at it there. */
+export function referable(tensor: TensorData): FileRange | null {
   if (tensor.data instanceof Uint8Array || tensor.data.length < EMBED_BELOW) return null;
   const alignment = Math.max(1, elementTypes[tensor.type].bits / 8);
   return tensor.data.offset % alignment === 0 ? tensor.data : null;

@@ -7,6 +7,7 @@ import type { Int8Plan } from "../int8/plan.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
+import { tieDequantization } from "../quantization/tie-dequantization.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
 import type { HookPlan } from "./method-hooks.ts";
 
@@ -77,7 +78,7 @@ export function buildTrainingProgram(
   parameters.forEach((p, i) => {
     g.output(gradients[i] as Value, gradientName(p.name));
   });
-  const graph = leavesInReverse(g.finish({ name: "training", dropUnusedInputs: true }));
+  const graph = leavesInReverse(tieDequantization(g.finish({ name: "training", dropUnusedInputs: true })));
   const kept = new Set([...parameters, ...state].map((p) => p.name));
   const read = new Set(graph.inputs.map((v) => v.name));
   return {
@@ -101,7 +102,7 @@ export function buildEvaluationProgram(
   parameters: readonly Value[],
 ): EvaluationProgram {
   for (const [name, value] of Object.entries(outputs)) g.output(value, name);
-  const graph = g.finish({ name: "evaluation", dropUnusedInputs: true });
+  const graph = tieDequantization(g.finish({ name: "evaluation", dropUnusedInputs: true }));
   const fed = new Set(parameters.map((p) => p.name));
   return {
     graph: packGraph(toModel(graph, g.opset)),
