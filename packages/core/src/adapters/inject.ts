@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
+import { cutCache } from "../lowering/cut-cache.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { ForwardInput, Method } from "../methods/method.ts";
@@ -33,7 +34,7 @@ export interface InjectOptions<C extends object = object> {
 /** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
 export interface AdaptedGraph {
   readonly g: Builder;
-  /** The model in the form that was adapted: fused operators taken apart. */
+  /** The model in the form that was adapted: fused operators taken apart, a cache of earlier tokens empty. */
   readonly model: Model;
   readonly method: Method;
   readonly config: AdapterConfig;
@@ -62,7 +63,7 @@ export const isReplacement = ({ parameters, shared }: SitePlan): boolean =>
 /**
  * Takes a model over into a builder with an adapter at the chosen sites. Adapter tensors are graph inputs without default
  * values ("<module>.<key>", as in peft's files), their rank a symbol; what read a site's output reads the adapted one.
- * Modules of `modulesToSave` read their weights from inputs too. The model itself is not changed.
+ * Modules of `modulesToSave` read their weights from inputs too. A decoder's cache of earlier tokens is empty and no input: {@link cutCache}. The model itself is not changed.
  *
  * @throws PeftError CONFIG_INVALID, TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, TARGETS_UNREACHED, OPSET
  * @example
@@ -70,7 +71,7 @@ export const isReplacement = ({ parameters, shared }: SitePlan): boolean =>
  * adapted.parameters[0].name; // "bert.encoder.layer.0.attention.self.query.lora_A.weight"
  */
 export function injectAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdaptedGraph {
-  const model = prepareModel(original);
+  const model = cutCache(prepareModel(original));
   const { method, training = false } = options;
   const config = parseAdapterConfig(method, options.config);
   const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
