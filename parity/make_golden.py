@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx fused gradients exports names adapters methods curve losses optimizers quantized spatial convolutions. Without an argument all of them, in this order.
+Parts: models onnx fused gradients exports names adapters methods curve losses optimizers quantized spatial convolutions linalg. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -21,6 +21,7 @@ from generators import (  # noqa: E402
     exports,
     fused,
     gradients,
+    linalg,
     losses,
     methods,
     models,
@@ -46,6 +47,7 @@ PARTS = {
     "quantized": quantized.make,
     "spatial": spatial.make,
     "convolutions": convolution_adapters.make,
+    "linalg": linalg.make,
 }
 
 

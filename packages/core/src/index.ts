@@ -61,6 +61,25 @@ export { createInt8Plan, type Int8Linear, type Int8Plan, type Int8PlanOptions } 
 export type { Int8Matrix, WeightBits } from "./int8/quantize-columns.ts";
 export { createTensorFile, type TensorFile } from "./int8/tensor-file.ts";
 export { detectWeightBits } from "./int8/weight-bits.ts";
+export { cholesky } from "./linalg/cholesky.ts";
+export { circulant, circularConvolution } from "./linalg/circulant.ts";
+export { dct2, dctMatrix, idct2 } from "./linalg/dct.ts";
+export { expm } from "./linalg/expm.ts";
+export { type Complex, fft, ifft } from "./linalg/fft.ts";
+export { hadamard, iwht, wht } from "./linalg/hadamard.ts";
+export { inverse, type Ldu, type Lu, ldu, luPartialPivot, solve } from "./linalg/lu.ts";
+export { diagonal, identity, kron, type Matrix, matrix, matrixFrom, multiply, transpose } from "./linalg/matrix.ts";
+export { type Qr, qr } from "./linalg/qr.ts";
+export { type RandomizedSvdOptions, randomizedSvd } from "./linalg/randomized-svd.ts";
+export { type Svd, singularValues, svd } from "./linalg/svd.ts";
+export { type SymmetricEigen, symmetricEigen } from "./linalg/symmetric-eigen.ts";
+export {
+  type RingCore,
+  type RingMatrixCore,
+  ringChain,
+  ringKronecker,
+  ringMatrix,
+} from "./linalg/tensor-ring.ts";
 export { binaryCrossEntropy } from "./losses/binary-cross-entropy.ts";
 export { cosineEmbedding } from "./losses/cosine-embedding.ts";
 export { crossEntropy } from "./losses/cross-entropy.ts";

@@ -1,5 +1,6 @@
 import type { Builder } from "../graph/builder.ts";
-import { add, identity, type Matrix, matrix, multiply, scale, solve, subtract, transpose } from "../linalg/matrix.ts";
+import { solve } from "../linalg/lu.ts";
+import { add, identity, type Matrix, matrix, multiply, scale, subtract, transpose } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 
