@@ -118,7 +118,7 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
     if (adapter.tensors.has(`${site.name}.${full.keys["weight"]}`)) whole.push(site);
     else if (fits && has(method.keys)) adapted.push(site);
   }
-  const plans = [...planSaved(graph, whole), ...planSites(graph, adapted, method, adapter.config)];
+  const plans = [...planSaved(whole), ...planSites(adapted, method, adapter.config)];
   const order = new Map(sites.map((site, i) => [site.name, i]));
   const result = plans
     .sort((a, b) => (order.get(a.site.name) ?? 0) - (order.get(b.site.name) ?? 0))

@@ -79,10 +79,7 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
   const behind = valuesBehind(model.graph, options.wantedOutputs ?? model.graph.outputs.map((v) => v.name));
   const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));
   const unreached = [...adapted, ...saved].filter((site) => !isReached(site, behind)).map((site) => site.name);
-  const plans = [
-    ...planSites(model.graph, reached(adapted), method, config),
-    ...planSaved(model.graph, reached(saved)),
-  ];
+  const plans = [...planSites(reached(adapted), method, config), ...planSaved(reached(saved))];
   if (plans.length === 0) {
     throw new PeftError(
       "TARGETS_UNREACHED",

@@ -2,8 +2,7 @@ import { PeftError } from "../errors.ts";
 import { full } from "../methods/full.ts";
 import { type ByRole, type Method, type ParameterSpec, siteConfig } from "../methods/method.ts";
 import { symbolFrom } from "../onnx/dims.ts";
-import type { Graph, Shape } from "../onnx/ir.ts";
-import { frozenSite } from "./operands.ts";
+import type { Shape } from "../onnx/ir.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 import { patternValue } from "./targets.ts";
@@ -41,17 +40,17 @@ export interface SitePlan {
  * What a method adds at some sites.
  * @throws PeftError UNKNOWN_KEY when a method names a parameter without a key
  */
-export function planSites(graph: Graph, sites: readonly Site[], method: Method, config: AdapterConfig): SitePlan[] {
+export function planSites(sites: readonly Site[], method: Method, config: AdapterConfig): SitePlan[] {
   const shared = planned(method.shared?.(sites, methodConfig(config)) ?? {}, method, null);
   return sites.map((site): SitePlan => {
     const own = siteConfig(method, methodConfig(config), site.name, patternValue);
-    const parameters = planned(method.parameters(site, own, frozenSite(graph, site)), method, site.name);
+    const parameters = planned(method.parameters(site, own, sites), method, site.name);
     return { site, method, config: own, parameters, shared };
   });
 }
 
 /** Modules that are trained as a whole. */
-export const planSaved = (graph: Graph, sites: readonly Site[]): SitePlan[] => planSites(graph, sites, full, {});
+export const planSaved = (sites: readonly Site[]): SitePlan[] => planSites(sites, full, {});
 
 function planned(specs: ByRole<ParameterSpec>, method: Method, site: string | null): AdapterParameter[] {
   return Object.entries(specs).map(([role, spec]): AdapterParameter => {
@@ -67,7 +66,8 @@ function planned(specs: ByRole<ParameterSpec>, method: Method, site: string | nu
 
 /** Name of a tensor in graphs and, without peft's prefix, in files: "<site>.<key>", a shared one's "<key>". */
 export function parameterName(method: Method, site: string | null, role: string): string {
-  const key = (site === null ? method.sharedKeys : method.keys)?.[role];
+  const { sharedKeys, keys } = method;
+  const key = site !== null ? keys[role] : typeof sharedKeys === "function" ? sharedKeys(role) : sharedKeys?.[role];
   if (key === undefined) throw new PeftError("UNKNOWN_KEY", `${method.type} has no key for its parameter "${role}".`);
   return site === null ? key : `${site}.${key}`;
 }

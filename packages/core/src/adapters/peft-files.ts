@@ -1,11 +1,12 @@
 import type { z } from "zod";
 import { PeftError } from "../errors.ts";
 import { snakeFromCamel } from "../formats/peft/config-case.ts";
+import { sharedPrefix } from "../formats/peft/keys.ts";
 import { full } from "../methods/full.ts";
 import type { AdapterTensor, Method } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { TensorData } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
+import { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import type { Adapter } from "./adapter.ts";
 import { parseAdapterConfig } from "./select.ts";
 import { targetFields } from "./targets.ts";
@@ -98,12 +99,33 @@ export function fromPeft({
     else if (value !== null) otherFields[field] = value;
   }
   const data = new Map<string, AdapterTensor>();
-  for (const [name, tensor] of tensors) {
+  for (const [name, tensor] of withoutCopies(method, tensors)) {
     const { type, dims } = tensor;
     if (type !== "int32" && type !== "int64") data.set(name, { dims, data: toFloat32Array(tensor) });
     else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType: type });
   }
   return { type: method.type, config: parseAdapterConfig(method, own), tensors: data, otherFields };
+}
+
+/**
+ * peft writes a tensor that all modules share once more under every module that uses it (RandLoRA's bases). Copies are left out;
+ * where only they are there, the first one stands for all.
+ * @throws PeftError PEFT_KEYS when two copies differ
+ */
+function withoutCopies(method: Method, tensors: ReadonlyMap<string, TensorData>): Map<string, TensorData> {
+  const { sharedKeys } = method;
+  if (!sharedKeys || typeof sharedKeys === "function") return new Map(tensors);
+  const kept = new Map<string, TensorData>();
+  for (const [name, tensor] of tensors) {
+    const shared = Object.values(sharedKeys).find((key) => name.endsWith(`.${key.slice(sharedPrefix.length)}`));
+    const known = kept.get(shared ?? "") ?? tensors.get(shared ?? "");
+    if (shared === undefined || !known) kept.set(shared ?? name, tensor);
+    else if (name === shared) kept.set(name, tensor);
+    else if (Buffer.compare(readTensorBytes(known), readTensorBytes(tensor)) !== 0) {
+      throw new PeftError("PEFT_KEYS", `"${name}" and "${shared}" should be one tensor and hold different values.`);
+    }
+  }
+  return kept;
 }
 
 /** How a trained adapter was started does not matter any more, except where the start changed the base weights. */

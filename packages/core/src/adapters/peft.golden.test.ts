@@ -23,8 +23,8 @@ const foldersOf = (kind: string): string[] =>
 /** Types and variants of peft that are not computed here yet. */
 const pending = new Set(
   [
-    ...["dora", "lora-bias", "lora-embedding", "waveft", "psoft", "randlora", "vblora", "vblora-topk"],
-    ...["lily", "pvera", "unilora", "tinylora", "frod", "trainable-tokens"],
+    ...["dora", "lora-bias", "lora-embedding", "waveft", "psoft", "vblora-topk"],
+    ...["lily", "pvera", "unilora", "tinylora", "frod"],
   ].map((name) => join("methods", name)),
 );
 const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
@@ -87,7 +87,11 @@ describe.each(folders)("%s", (folder) => {
     for (const [field, value] of Object.entries(read.config)) {
       if (value !== null) expect({ field, value: again.config[field] }).toEqual({ field, value });
     }
-    expect([...again.tensors.keys()]).toEqual([...read.tensors.keys()]);
-    for (const [name, tensor] of read.tensors) expect(toNumbers(again.tensors.get(name)!)).toEqual(toNumbers(tensor));
+    // Copies of shared tensors under single modules are not written again.
+    const isCopy = (name: string): boolean =>
+      !name.startsWith("base_model.") && again.tensors.has(`base_model.${name.split(".").at(-1)}`);
+    const own = [...read.tensors].filter(([name]) => !isCopy(name));
+    expect([...again.tensors.keys()].sort()).toEqual(own.map(([name]) => name).sort());
+    for (const [name, tensor] of own) expect(toNumbers(again.tensors.get(name)!)).toEqual(toNumbers(tensor));
   });
 });

@@ -2,10 +2,18 @@ import { expect, test } from "vitest";
 import type { SiteShape } from "../adapters/site.ts";
 import { patternValue } from "../adapters/targets.ts";
 import { bitfit } from "./bitfit.ts";
+import { dylora } from "./dylora.ts";
+import { fourierFt } from "./fourier-ft.ts";
 import { full } from "./full.ts";
+import { hydra } from "./hydra.ts";
+import { kronA } from "./kron-a.ts";
 import { lnTuning } from "./ln-tuning.ts";
 import { lora } from "./lora.ts";
-import { parameterCount, siteConfig } from "./method.ts";
+import { type Method, parameterCount, siteConfig } from "./method.ts";
+import { mos } from "./mos.ts";
+import { paca } from "./paca.ts";
+import { randlora } from "./randlora.ts";
+import { vera } from "./vera.ts";
 
 const linear = (name: string, inFeatures: number, outFeatures: number, hasBias = true): SiteShape => ({
   name,
@@ -60,6 +68,37 @@ test("published parameter counts, from shapes alone", () => {
   expect(parameterCount(full, {}, [linear("classifier", 768, 2)])).toBe(2 * 768 + 2);
 });
 
+const attention = base.filter((s) => /query|value/.test(s.name));
+const ffn = base.filter((s) => s.name.endsWith("output.dense") && !s.name.includes("attention"));
+
+test.each([
+  ["VeRA r 1024, RoBERTa-base query and value", vera, { r: 1024 }, attention, 43_008 + 1024 * 768 * 2],
+  ["MoS e 2", mos, { r: 8, equivalentRank: 2, privateRank: 1, shardsPerVector: 4 }, attention, 2 * 24 * 1536],
+  ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
+  ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],
+  ["FourierFT 1000", fourierFt, { nFrequency: 1000 }, attention, 24_000],
+  ["DyLoRA stores all of rMax", dylora, { rMax: 8 }, attention, 294_912],
+] as [string, Method, object, SiteShape[], number][])("%s", (_, method, config, sites, expected) => {
+  const own = (method.config as unknown as { parse(value: unknown): object }).parse(config);
+  const frozen = Object.values(method.shared?.(sites, own) ?? {})
+    .filter((spec) => spec.trainable === false && method.type !== "DYLORA")
+    .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+  expect(parameterCount(method, own, sites) + frozen).toBe(expected);
+});
+
+test("DiffuseKronA on the SDXL UNet: (4, 64) is a third smaller than LoRA r 4", () => {
+  const block = (width: number): SiteShape[] => [
+    ...Array.from({ length: 6 }, (_, i) => linear(`to.${i}`, width, width)),
+    ...Array.from({ length: 2 }, (_, i) => linear(`cross.${i}`, 2048, width)),
+  ];
+  const sites = [
+    ...Array.from({ length: 10 }, () => block(640)),
+    ...Array.from({ length: 60 }, () => block(1280)),
+  ].flat();
+  expect(parameterCount(kronA, kronA.config.parse({ a1: 4, a2: 64 }), sites)).toBe(3_874_560);
+  expect(parameterCount(lora, lora.config.parse({ r: 4 }), sites)).toBe(5_806_080);
+});
+
 test("LLaMA-2-7B, seven linears: 2,498,560 per rank", () => {
   const layer = (i: number): SiteShape[] => [
     ...["q", "k", "v", "o"].map((n) => linear(`layers.${i}.${n}_proj`, 4096, 4096, false)),
@@ -68,6 +107,9 @@ test("LLaMA-2-7B, seven linears: 2,498,560 per rank", () => {
   ];
   const sites = Array.from({ length: 32 }, (_, i) => layer(i)).flat();
   expect(parameterCount(lora, lora.config.parse({ r: 1 }), sites)).toBe(2_498_560);
+  expect(parameterCount(paca, paca.config.parse({ r: 8 }), sites)).toBe(10_878_976);
+  const shards = mos.config.parse({ r: 16, equivalentRank: 8, privateRank: 2, shardsPerVector: 8 });
+  expect(parameterCount(mos, shards, sites)).toBe(19_988_480);
 });
 
 test("rank and alpha patterns give single modules other values", () => {

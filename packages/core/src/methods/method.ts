@@ -81,6 +81,8 @@ export interface HookSetup<C> {
 export interface StepHooks {
   /** Before the batch `step` (from 0): draws a rank, sets a mask. Random numbers must come from (seed, step): resume is exact. */
   beforeStep?(step: number): void;
+  /** Before clipping and update: gradients of the batch's mean loss, which may be changed. */
+  beforeUpdate?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
   /** After the optimiser's update, with the gradients it used. */
   onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
   /** Everything that is not in the adapter's tensors; saved in checkpoints. */
@@ -142,8 +144,8 @@ export interface Method<C extends object = object> {
   /** Config fields with a pattern field beside them that gives single modules another value: { r: "rankPattern" }. */
   readonly patterns?: Readonly<Record<string, string>>;
 
-  /** 2. Tensors at a site. May look at the frozen weight. */
-  parameters(site: SiteShape, config: C, frozen?: FrozenSite): ByRole<ParameterSpec>;
+  /** 2. Tensors at a site. `all` are the adapted sites in order, this one among them. */
+  parameters(site: SiteShape, config: C, all: readonly SiteShape[]): ByRole<ParameterSpec>;
   /**
    * Tensors that all sites of an adapter use together (VeRA's projections, banks of vectors), once per adapter; `forward`
    * and `delta` get them beside the site's own. Gradients of one that is trained add up over the sites.
@@ -162,7 +164,7 @@ export interface Method<C extends object = object> {
   /** 5. Names in a checkpoint of `peft`, after the module's. */
   readonly keys: Readonly<Record<string, string>>;
   /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.". */
-  readonly sharedKeys?: Readonly<Record<string, string>>;
+  readonly sharedKeys?: Readonly<Record<string, string>> | ((role: string) => string);
 
   /** A regulariser: a scalar that is added to the mean loss of every step, or null when the config asks for none. */
   penalty?(
@@ -216,7 +218,7 @@ export function siteConfig<C extends object>(
 
 /** Number of trained values of a method over some sites; shapes are enough. */
 export const parameterCount = <C extends object>(method: Method<C>, config: C, sites: readonly SiteShape[]): number =>
-  [...sites.map((site) => method.parameters(site, config)), method.shared?.(sites, config) ?? {}]
+  [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
     .flatMap((specs) => Object.values(specs))
     .filter((spec) => spec.trainable !== false)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);

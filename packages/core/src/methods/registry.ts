@@ -6,30 +6,38 @@ import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
 import { c3a } from "./c3a.ts";
 import { delora } from "./delora.ts";
+import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
 import { full } from "./full.ts";
 import { glora } from "./glora.ts";
 import { gralora } from "./gralora.ts";
 import { hira } from "./hira.ts";
 import { hra } from "./hra.ts";
+import { hydra } from "./hydra.ts";
 import { ia3 } from "./ia3.ts";
+import { kronA } from "./kron-a.ts";
 import { lnTuning } from "./ln-tuning.ts";
 import { loha } from "./loha.ts";
 import { lokr } from "./lokr.ts";
 import { lora } from "./lora.ts";
 import type { Method } from "./method.ts";
 import { miss } from "./miss.ts";
+import { mos } from "./mos.ts";
 import { oft } from "./oft.ts";
+import { paca } from "./paca.ts";
+import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
 import { shira } from "./shira.ts";
+import { trainableTokens } from "./trainable-tokens.ts";
+import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
 
 const methods: readonly Method[] = [
-  ...[lora, adalora, vera, delora, gralora, miss],
-  ...[loha, lokr, hira, glora],
+  ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss],
+  ...[loha, lokr, kronA, hira, glora],
   ...[oft, boft, hra, road],
-  ...[fourierFt, c3a, shira],
-  ...[ia3, bitfit, beft, lnTuning, full],
+  ...[fourierFt, c3a, shira, paca],
+  ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
 ];
 
 /** Every method this version has. */

@@ -156,6 +156,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
         );
       }
       scale(sums, 1 / weight);
+      hooks.beforeUpdate?.(step, sums);
       const norm = globalNorm(sums);
       if (!Number.isFinite(norm)) {
         const [bad] = findNotFinite(sums);
