@@ -12,7 +12,7 @@ export { type Naming, renameSites } from "./adapters/naming.ts";
 export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
 export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
-export type { Site, SiteKind, SiteShape } from "./adapters/site.ts";
+export type { ConvWindow, Site, SiteKind, SiteShape } from "./adapters/site.ts";
 export { findSites } from "./adapters/sites.ts";
 export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
 export { targetSites } from "./adapters/targets.ts";

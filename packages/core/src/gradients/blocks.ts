@@ -7,7 +7,7 @@ import { rule } from "./rule.ts";
 /** Blocks of pixels to channels and back: x [batch, channels, height, width]. */
 export const blocks = {
   /** Y spreads b * b channels over a block of pixels: dX = SpaceToDepth(dY), for mode CRD with the block innermost. */
-  DepthToSpace: rule([11, 24], (c) => {
+  DepthToSpace: rule([1, 24], (c) => {
     const { g, node } = c;
     const [x, dY] = [inputAt(c, 0), dOutput(c)];
     const blocksize = intAttribute(node, "blocksize", 1);

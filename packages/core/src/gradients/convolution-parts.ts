@@ -14,12 +14,23 @@ export interface Convolution {
   readonly group: number;
 }
 
-/**
- * Weights of at most this many places are summed place by place. 2 threads, ratios to the swapped convolution within one
- * run: 1x1 0.04-0.05, 3x3 over 64 channels 0.5, of length 3 over 80 or 384 channels 0.2-0.25, 3x3x3 0.35, of length 10 with
- * stride 5 1.0, 5x5 1.1, 7x7 over 3 channels 4.8. With groups: 32 groups 1.7, 128 (depth-wise) 0.3 to 1.4.
- */
+/** Up to this many places of a kernel, and channels in times channels out of an image, {@link placeByPlace} is the faster way. */
 const FEW_PLACES = 27;
+const FEW_CHANNELS = 128 * 128;
+
+/**
+ * Which of the two ways to a weight gradient. Time of placeByPlace against bySwapping (one thread, the least of 40 runs in
+ * turns): 1x1 0.15 with stride 1, 0.2 with 2; length 3 over 400 places 0.2, with stride 2 0.35; length 10, stride 5 1.0;
+ * 3x3 over 64 channels of 28x28 0.5, with stride 2 1.0, over 128 of 14x14 0.7, over 256 of 7x7 1.1; 5x5 0.8; 3x3x3 0.8; 7x7
+ * over 3 channels 4. With groups swapping wins or is equal, but for depth-wise 3x3 (0.4).
+ */
+function isPlaceByPlace({ windows: { kernel }, group }: Convolution, [m, c]: readonly Dim[]): boolean {
+  const places = product(kernel);
+  if (group > 1 || places > FEW_PLACES) return false;
+  // A rank, which is a symbol, is small.
+  const channels = typeof m === "number" && typeof c === "number" ? m * c : 0;
+  return places === 1 || kernel.length === 1 || channels <= FEW_CHANNELS;
+}
 
 const product = (sizes: readonly Dim[]): number => sizes.reduce<number>((n, d) => n * Number(d), 1);
 const spatialAxes = (x: Value): number[] => upTo(x.shape.length).slice(2);
@@ -51,8 +62,8 @@ function mirrored(g: Builder, w: Value, group: number): Value {
 }
 
 /**
- * dX [batch, C, ...n] from dY [batch, M, ...o]. With strides of 1 a convolution with the mirrored weight, which costs 0.3-0.6
- * of ConvTranspose over one group and 0.02-0.15 over several; a frozen weight is mirrored once, when the session
+ * dX [batch, C, ...n] from dY [batch, M, ...o]. With strides of 1 a convolution with the mirrored weight, which costs as
+ * much as the forward and 0.3-0.6 of ConvTranspose, over many groups 0.1-0.4; a frozen weight is mirrored once, when the session
  * is made, and held a second time. Else, and for 1x1, ConvTranspose over the weight as it is: where n is not known when
  * the graph is built it makes the most that a stride leaves open, and the rest is cut off. Saves nothing.
  */
@@ -96,8 +107,8 @@ export function inputGradient(g: Builder, { windows: w, group }: Convolution, dY
 
 /** dW [M, C / group, ...k] from X and dY, in the shape of `weight`. Saves X. */
 export function weightGradient(g: Builder, conv: Convolution, x: Value, dY: Value, weight: Value): Value {
-  const few = conv.group === 1 && product(conv.windows.kernel) <= FEW_PLACES;
-  return g.reshapeLike(few ? placeByPlace(g, conv, x, dY) : bySwapping(g, conv, x, dY), weight);
+  const way = isPlaceByPlace(conv, weight.shape) ? placeByPlace : bySwapping;
+  return g.reshapeLike(way(g, conv, x, dY), weight);
 }
 
 /** X between its padding; a padding that ConvTranspose makes negative is not needed. */
@@ -127,10 +138,10 @@ function placeByPlace(g: Builder, { windows: w }: Convolution, x: Value, dY: Val
     const starts = place.map((p, i) => p * at(w.dilations, i));
     const ends = starts.map((start, i) => addDims(at(last, i), start + 1));
     const met = isWhole ? input : sliceSpatial(g, input, starts, ends, w.strides);
-    const each = g.fusedMatMul(rows, flat(met), { transB: true }); // [batch, M, C]
-    return g.unsqueeze(g.reduceSum(each, [0], false), [2]);
+    return g.unsqueeze(g.fusedMatMul(rows, flat(met), { transB: true }), [0]); // [1, batch, M, C]
   });
-  return g.concat(parts, 2); // [M, C, places]
+  // One sum and one transposition for all places cost a third of those of every place by itself.
+  return g.transpose(g.reduceSum(g.concat(parts, 0), [1], false), [1, 2, 0]); // [M, C, places]
 }
 
 /** Every index into the kernel, the last axis fastest. */

@@ -35,6 +35,7 @@ const cases: readonly Case[] = [
   { x: [1, 2, 8, 8], w: [3, 2, 4, 4], attributes: { strides: [4, 4] } }, // patches
   { x: [2, 1, 9, 10], w: [2, 1, 6, 6], attributes: { pads: [2, 3, 1, 0] } }, // swapped: more than 27 places
   { x: [1, 1, 11, 12], w: [2, 1, 6, 5], attributes: { strides: [2, 3] } },
+  { x: [1, 130, 4, 3], w: [130, 130, 2, 2], attributes: { pads: [1, 0, 0, 1] } }, // swapped: many channels
   { x: [1, 1, 4, 4], w: [2, 1, 2, 2], attributes: { pads: [3, 3, 3, 3] } }, // padding wider than the kernel
   { x: [1, 2, 4, 5, 3], w: [2, 2, 2, 3, 2], attributes: { strides: [1, 2, 1], pads: [0, 1, 1, 1, 1, 0] } },
   { x: [2, 2, 3, 4, 3], w: [2, 1, 2, 2, 2], attributes: { group: 2 } },

@@ -36,21 +36,22 @@ describe.each(["zeros", "border", "reflection"])("%s", (padding_mode) => {
       return [{ dims }, { dims: [batch, ...places, sizes.length], data }];
     };
     const fine = { step: 2e-3, tolerance: 5e-3 };
+    const once = { ...fine, symbolic: ["distinct"] } as const;
     test("linear, image and grid", async () => {
       const f = sample({ ...attributes, mode: "bilinear" });
       const [x, grid] = inputs([2, 3, 4, 5], [3, 2]);
       await checkGradient(f, [x!, grid!], { ...fine, opset: 16 });
-      await checkGradient(f, [x!, { ...grid!, frozen: true }], { ...fine, opset: 16 });
-      await checkGradient(f, [{ ...x!, frozen: true }, grid!], { ...fine, opset: 16 });
+      await checkGradient(f, [x!, { ...grid!, frozen: true }], { ...once, opset: 16 });
+      await checkGradient(f, [{ ...x!, frozen: true }, grid!], { ...once, opset: 16 });
     });
     test("nearest: to the image only", async () => {
       const f = sample({ ...attributes, mode: "nearest" });
-      await checkGradient(f, inputs([2, 2, 3, 4], [2, 5]), { ...fine, opset: 16 });
+      await checkGradient(f, inputs([2, 2, 3, 4], [2, 5]), { ...once, opset: 16 });
     });
-    test("cubic", () => checkGradient(sample({ ...attributes, mode: "cubic" }), inputs([1, 2, 5, 4], [3, 3]), fine));
+    test("cubic", () => checkGradient(sample({ ...attributes, mode: "cubic" }), inputs([1, 2, 5, 4], [3, 3]), once));
     test("three axes", async () => {
-      await checkGradient(sample({ ...attributes, mode: "linear" }), inputs([1, 2, 3, 4, 2], [2, 2, 1]), fine);
-      await checkGradient(sample({ ...attributes, mode: "nearest" }), inputs([1, 2, 3, 2, 3], [2, 1, 3]), fine);
+      await checkGradient(sample({ ...attributes, mode: "linear" }), inputs([1, 2, 3, 4, 2], [2, 2, 1]), once);
+      await checkGradient(sample({ ...attributes, mode: "nearest" }), inputs([1, 2, 3, 2, 3], [2, 1, 3]), once);
     });
   });
 });

@@ -142,7 +142,7 @@ export const pooling = {
    */
   LpPool: rule([11, 24], (c) => [lpGradient(c, (dY) => spreadWindows(c, "LpPool", dY, 1, { p: 1 }))]),
   /** Y = the mean over all places: dX = dY / places, repeated. */
-  GlobalAveragePool: rule([1, 24], (c) => {
+  GlobalAveragePool: rule([8, 24], (c) => {
     const { g } = c;
     const x = inputAt(c, 0);
     const places = sizeOf(x.shape.slice(2));
@@ -160,5 +160,5 @@ export const pooling = {
     return [g.reshapeLike(g.scatterElements(zeros, first as Value, rows(dY), 2), x)];
   }),
   /** Y = (sum of |X|^p over all places)^(1/p): dX = sign(X) |X|^(p-1) dY Y^(1-p); zero where Y is. Saves X and Y. */
-  GlobalLpPool: rule([2, 24], (c) => [lpGradient(c, (dY) => dY)]),
+  GlobalLpPool: rule([9, 24], (c) => [lpGradient(c, (dY) => dY)]),
 };
