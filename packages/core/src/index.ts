@@ -158,6 +158,12 @@ export type { OptimizerInput, ParameterGroup } from "./optim/optimizer-config.ts
 export { learningRateAt } from "./optim/schedule.ts";
 export { dequantized } from "./quantization/dequantize.ts";
 export { type PackedWeight, packedWeightOf } from "./quantization/packed-weight.ts";
+export {
+  type QuantizedModel,
+  type QuantizedSite,
+  type QuantizeModelOptions,
+  quantizeModel,
+} from "./quantization/quantize-model.ts";
 export type { Seed } from "./random/hash-seed.ts";
 export { createRandom, type Random, streamSeed } from "./random/random.ts";
 export { torchRandom } from "./random/torch-random.ts";
@@ -168,6 +174,7 @@ export { lineChart } from "./report/line-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
 export { buildAdapterProgram } from "./train/adapter-program.ts";
+export { type AlignedWeights, alignWeights } from "./train/aligned-weights.ts";
 export { type CalibrateOptions, calibrate } from "./train/calibrate.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";

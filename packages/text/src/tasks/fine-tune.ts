@@ -4,15 +4,18 @@ import {
   type AdapterConfigInput,
   adapterOf,
   adapterValues,
+  alignWeights,
   at,
   buildAdapterProgram,
   buildEvaluationProgram,
+  type EvaluationProgram,
   type Feeds,
   initialParameters,
   injectAdapter,
   type LoraConfig,
   lora,
   type Method,
+  type Model,
   type ParameterGroup,
   type RuntimeTensor,
   type TrainEvent,
@@ -86,7 +89,11 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
   const method = run.method ?? (lora as unknown as Method<C>);
   const config = withHead(run.adapter, task, model.initialized);
   const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
-  const training = injectAdapter(model.model, { method, config, wantedOutputs, training: true });
+  // Weights for 8-bit products lie in a file of their own, and graphs may point into one folder only.
+  const isFloat = run.compute !== "int8";
+  await using weights = isFloat ? await alignWeights(model.model, run.folder) : null;
+  const base = weights?.model ?? model.model;
+  const training = injectAdapter(base, { method, config, wantedOutputs, training: true });
   const loss = task.loss(taskGraph(training, task.head));
   const parameters = startValues(training, run.options.seed ?? 42);
   const collateTo = (names: ReadonlySet<string> | null, samples: readonly Sample[]): Feeds => {
@@ -107,12 +114,12 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
       : null;
   if (int8) run.onEvent?.(int8.event);
   const program = buildAdapterProgram(training, loss, int8 ? { int8: int8.plan } : {});
-  const evaluation = injectAdapter(model.model, { method, config, wantedOutputs });
-  const evaluationProgram = buildEvaluationProgram(
-    evaluation.g,
-    { [PREDICTION]: task.prediction(taskGraph(evaluation, task.head)) },
-    adapterValues(evaluation),
-  );
+  const evaluationOf = (from: Model): EvaluationProgram => {
+    const evaluation = injectAdapter(from, { method, config, wantedOutputs });
+    const prediction = task.prediction(taskGraph(evaluation, task.head));
+    return buildEvaluationProgram(evaluation.g, { [PREDICTION]: prediction }, adapterValues(evaluation));
+  };
+  const evaluationProgram = evaluationOf(base);
   const inputNames = new Set(program.inputs.map((v) => v.name));
   const options = { metricForBest: task.mainMetric, greaterIsBetter: true, ...run.options };
   const judged = { task, padId, inputNames: new Set(evaluationProgram.inputs.map((v) => v.name)) };
@@ -147,7 +154,8 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
       task,
       config: model.config,
       padId,
-      program: evaluationProgram,
+      // The aligned weights are gone when the predictor opens its graph.
+      program: base === model.model ? evaluationProgram : evaluationOf(model.model),
       parameters: result.parameters,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.isolation === undefined ? {} : { isolation: options.isolation }),
