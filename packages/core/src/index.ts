@@ -88,6 +88,8 @@ export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
 export { multipleNegatives } from "./losses/multiple-negatives.ts";
 export { triplet } from "./losses/triplet.ts";
+export { estimateMemory, type MemoryEstimate, RUNTIME_BYTES } from "./memory/estimate.ts";
+export { freeMemory } from "./memory/free-memory.ts";
 export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
 export { beft } from "./methods/beft.ts";
 export { bitfit } from "./methods/bitfit.ts";
@@ -176,6 +178,7 @@ export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTenso
 export { buildAdapterProgram } from "./train/adapter-program.ts";
 export { type AlignedWeights, alignWeights } from "./train/aligned-weights.ts";
 export { type CalibrateOptions, calibrate } from "./train/calibrate.ts";
+export { estimateRun } from "./train/check-memory.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
 export type { Statistic } from "./train/input-statistics.ts";

@@ -3,11 +3,11 @@ import { tinyModel } from "../adapters/testing/tiny-model.ts";
 import { PeftError } from "../errors.ts";
 import { createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
+import { runMemory } from "../memory/run-memory.ts";
 import type { Model, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { describeModel } from "./describe.ts";
 import { formatDescription } from "./format.ts";
-import { liveMemory } from "./live-memory.ts";
 
 const node = (g: ReturnType<typeof createBuilder>, op: string, inputs: Value[], attributes = {}): Value =>
   g.op(op, inputs, attributes)[0] as Value;
@@ -20,10 +20,10 @@ test("live memory of a chain, counted by hand", () => {
   const c = g.matMul(b, g.initializer("w", tensorFrom("float32", [4, 8], new Array(32).fill(1)))); // 32 n beside b
   g.output(g.reduceSum(g.reshape(c, [8, "n"]), [0, 1], false), "y");
   const graph = g.finish();
-  const found = liveMemory(graph, new Map([["n", 10]]));
+  const found = runMemory(graph, new Map([["n", 10]]));
   expect(found.peakBytes).toBe(160 + 160 + 320);
   expect(found.unknownSizes).toEqual([]);
-  expect(liveMemory(graph, new Map()).unknownSizes).toContain("x");
+  expect(runMemory(graph, new Map()).unknownSizes).toContain("x");
 });
 
 test("a value is kept until its last reader", () => {
@@ -33,7 +33,7 @@ test("a value is kept until its last reader", () => {
   const b = node(g, "Gelu", [a]);
   const c = node(g, "Gelu", [b]);
   g.output(g.add(c, a), "y"); // x, a, b and c exist together
-  expect(liveMemory(g.finish(), new Map()).peakBytes).toBe(4 * 400);
+  expect(runMemory(g.finish(), new Map()).peakBytes).toBe(4 * 400);
 });
 
 test("describes sites, parameters and memory", () => {

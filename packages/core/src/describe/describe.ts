@@ -4,9 +4,12 @@ import type { AdapterConfigInput } from "../adapters/select.ts";
 import type { Site, SiteKind } from "../adapters/site.ts";
 import { findSites } from "../adapters/sites.ts";
 import { differentiate } from "../autodiff/differentiate.ts";
+import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
 import { PeftError } from "../errors.ts";
 import { dropoutPoolName } from "../graph/dropout.ts";
+import { leavesInReverse } from "../graph/leaves-in-reverse.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
+import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
 import { atomsOf, evaluateDim, sizeOf } from "../onnx/dims.ts";
@@ -14,18 +17,7 @@ import { byteLength, isFloating } from "../onnx/element-type.ts";
 import type { Graph, Model } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { initializersOf, packedWeightOf } from "../quantization/packed-weight.ts";
-import { liveMemory } from "./live-memory.ts";
 import { type MissingOperator, operatorsWithoutRule, unknownOperators } from "./missing-rules.ts";
-
-/** Resident memory of Node 20 with this library, onnxruntime-node 1.30 and an open session, less its weights; Linux x64, measured 102 MB. */
-export const RUNTIME_BYTES = 105_000_000;
-
-/**
- * Memory that ONNX Runtime takes for its intermediates over what lives at one time: gaps in its arena, and an order of
- * nodes of its own. Measured on training steps of six layers of 384: 354 MB for 288 counted (16 x 128 tokens), 907 for 745
- * (16 x 256), 90 for 72 (4 x 128), 490 for 394 (16 x 128, all linear layers adapted): 1.22 to 1.25.
- */
-const ARENA_FACTOR = 1.25;
 
 export interface DescribeOptions {
   /** The output that a loss would look at; default the first floating-point one. */
@@ -39,22 +31,8 @@ export interface DescribeOptions {
   /** What the estimate trains; default LoRA of rank 8 on all linear layers. */
   readonly method?: Method;
   readonly config?: AdapterConfigInput;
-}
-
-/** Estimated memory of training, in bytes. */
-export interface MemoryEstimate {
-  /** What the intermediates of forward and backward take at their peak, gaps of the engine's arena included. */
-  readonly activationBytes: number;
-  /** All weights once: as pages of the mapped file, or in the process where the file is embedded. */
-  readonly weightBytes: number;
-  /** Adapter tensors, their gradients and AdamW's two moments. */
-  readonly adapterBytes: number;
-  readonly runtimeBytes: number;
-  readonly totalBytes: number;
-  /** Trained values. */
-  readonly trainedParameters: number;
-  /** Node at which memory is highest. */
-  readonly peakNode: string;
+  /** As the training option; default "none". */
+  readonly recompute?: "none" | "blocks";
 }
 
 export interface ModelDescription {
@@ -175,7 +153,8 @@ function estimate(
   differentiate(g, [{ value: loss }], wanted, { unreached: "zeros" }).forEach((gradient, i) => {
     g.output(gradient, `grad:${wanted[i]?.name}`);
   });
-  const graph = g.finish({ dropUnusedInputs: true });
+  const plain = leavesInReverse(g.finish({ dropUnusedInputs: true }));
+  const graph = options.recompute === "blocks" ? recomputeBlocks(plain, g.opset) : plain;
   const sizes = new Map(Object.entries(symbolSizes));
   for (const { shape, dims } of parameters) {
     dims.forEach((dim, axis) => {
@@ -187,21 +166,6 @@ function estimate(
     sizes.set(symbol, Math.max(sizes.get(symbol) ?? 0, 2 * (evaluateDim(sizeOf(value.shape), sizes) ?? 0)));
     sizes.set("dropout.sites", g.dropoutPlan.sites.length);
   }
-  const { peakBytes, peakNode } = liveMemory(graph, sizes);
-  const values = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  const weightBytes = [...graph.initializers.values()].reduce(
-    (sum, t) => sum + byteLength(t.type, elementCount(t.dims)),
-    0,
-  );
-  const adapterBytes = 4 * 4 * values;
-  const activationBytes = Math.round(peakBytes * ARENA_FACTOR);
-  return {
-    activationBytes,
-    weightBytes,
-    adapterBytes,
-    runtimeBytes: RUNTIME_BYTES,
-    totalBytes: activationBytes + weightBytes + adapterBytes + RUNTIME_BYTES,
-    trainedParameters: values,
-    peakNode,
-  };
+  const trainedParameters = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
+  return estimateMemory({ graph, sizes, trainedParameters });
 }

@@ -51,7 +51,7 @@ export function formatDescription(description: ModelDescription): string {
     const sizes = Object.entries(symbolSizes).map(([name, size]) => `${name} ${size}`);
     lines.push(
       `memory to train ${thousands(memory.trainedParameters)} values (${sizes.join(", ")}): about ${megabytes(memory.totalBytes)}`,
-      `  activations ${megabytes(memory.activationBytes)}, weights ${megabytes(memory.weightBytes)}, adapter and optimiser ${megabytes(memory.adapterBytes)}, runtime ${megabytes(memory.runtimeBytes)}`,
+      `  activations ${megabytes(memory.activationBytes)}, weights ${megabytes(memory.weightBytes)}, adapter and optimiser ${megabytes(memory.adapterBytes)}, batches ${megabytes(memory.feedBytes)}, runtime and graph ${megabytes(memory.runtimeBytes + memory.graphBytes)}`,
     );
   } else lines.push(`memory to train: unknown, no way back from "${description.wantedOutput}" to a linear layer`);
   return `${lines.join("\n")}\n`;

@@ -39,7 +39,7 @@ function valueBytes(graph: Graph, sizes: ReadonlyMap<string, number>): Map<strin
     if (size !== null) bytes.set(name, size);
   };
   for (const [name, type] of graph.values) learn(name, type);
-  for (const input of graph.inputs) learn(input.name, input);
+  for (const value of [...graph.inputs, ...graph.outputs]) learn(value.name, value);
   for (const node of [...graph.nodes].reverse()) {
     const result = bytes.get(node.outputs[0] ?? "");
     if (result === undefined || !(views.has(node.op) || inPlace.has(node.op))) continue;

@@ -25,7 +25,13 @@ export async function fingerprintOf<Sample>(
   run: TrainingRun<Sample>,
   options: TrainOptions,
 ): Promise<Record<string, unknown>> {
-  const { threads: _threads, isolation: _isolation, recompute: _recompute, ...rest } = options;
+  const {
+    threads: _threads,
+    isolation: _isolation,
+    recompute: _recompute,
+    availableMemory: _memory,
+    ...rest
+  } = options;
   return {
     options: rest,
     groups: run.groups ?? [],

@@ -27,6 +27,11 @@ export const trainOptions = z.strictObject({
   greaterIsBetter: z.boolean().default(false),
   /** Evaluations without improvement before the run stops; never by default. */
   earlyStoppingPatience: z.int().positive().optional(),
+  /**
+   * Bytes that the training process may take; default what is free when it starts (of the control group, or the machine). A
+   * run whose estimate is above is refused. "unlimited" turns that off.
+   */
+  availableMemory: z.union([z.number().positive(), z.literal("unlimited")]).optional(),
   /** Threads of the engine; default: its own choice. */
   threads: z.int().positive().optional(),
   /** "process" keeps the caller's event loop free; "inline" trains in the calling thread. */

@@ -1,9 +1,11 @@
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
+import { freeMemory } from "../memory/free-memory.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import { batchCount } from "./batch-order.ts";
 import { type Batch, createBatches } from "./batches.ts";
+import { checkMemory } from "./check-memory.ts";
 import { earlyStoppingNext } from "./early-stopping.ts";
 import { createEngine } from "./engine.ts";
 import { type FileEngine, withFiles } from "./engine-files.ts";
@@ -25,7 +27,7 @@ export type { Int8Event, Metrics, TrainEvent, TrainingData, TrainingResult, Trai
  * of a run without interruption (on the same machine, with the same number of threads). Nothing is saved after a step
  * that went wrong.
  *
- * @throws PeftError NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
+ * @throws PeftError MEMORY_EXCEEDED (naming settings that would fit), NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
  *   EMPTY_BATCH; RESUME_MISMATCH, CHECKPOINT_INVALID and METRICS_LOG_INVALID when the folder cannot be continued
  * @example
  * const result = await train({ training, parameters, data, options: { optimizer: { type: "adamw", learningRate: 1e-3 } } });
@@ -34,6 +36,9 @@ export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingR
   const started = performance.now();
   const options = parseConfig(trainOptions, run.options, "training options");
   checkRun(run, options);
+  if (options.availableMemory !== "unlimited") {
+    await checkMemory(run, options, options.availableMemory ?? freeMemory());
+  }
   const stepsPerEpoch = batchCount(run.data.samples.length, options.batchSize);
   // 0.07 epochs of 100 steps are 7.000000000000001 in floating point, and 7 steps.
   const totalSteps = Math.ceil(options.epochs * stepsPerEpoch - 1e-9);

@@ -132,6 +132,7 @@ export function tinyRun(
       microBatchTokens: 40,
       threads: 1,
       isolation: "inline",
+      availableMemory: "unlimited",
       ...options,
       optimizer: options?.optimizer ?? { type: "adamw", learningRate: 0.02, weightDecay: 0.01 },
     },

@@ -1,0 +1,91 @@
+import {
+  type AdapterConfigInput,
+  buildTrainingProgram,
+  createRandom,
+  crossEntropy,
+  estimateRun,
+  type Feeds,
+  injectAdapter,
+  lora,
+  type MemoryEstimate,
+  type Model,
+  train,
+  trainableValues,
+} from "@onnx-peft/core";
+import { loadTextModel, startValues } from "@onnx-peft/text";
+import type { MemoryShape } from "./memory-shapes.ts";
+import { randomDecoder } from "./random-decoder.ts";
+import { writeRandomModel } from "./random-model.ts";
+
+export interface MemoryFigures {
+  readonly measuredBytes: number;
+  readonly estimate: MemoryEstimate;
+}
+
+const STEPS = 2;
+
+async function modelOf(folder: string, shape: MemoryShape): Promise<Model> {
+  if (shape.family === "llama") return randomDecoder(folder, shape);
+  const config = {
+    model_type: "bert",
+    vocab_size: shape.vocabulary,
+    hidden_size: shape.hidden,
+    num_hidden_layers: shape.layers,
+    num_attention_heads: shape.heads,
+    intermediate_size: shape.intermediate,
+    max_position_embeddings: 512,
+    type_vocab_size: 2,
+  };
+  await writeRandomModel(folder, config);
+  return (await loadTextModel({ model: folder }, { type: "sequence-classification", labels: 2 })).model;
+}
+
+/** Trains a shape for two steps in a process of its own; its peak, and what was estimated before. */
+export async function measureMemory(folder: string, shape: MemoryShape): Promise<MemoryFigures> {
+  const model = await modelOf(folder, shape);
+  const { targetModules } = shape;
+  const config = { r: 8, targetModules } as AdapterConfigInput<never>;
+  const adapted = injectAdapter(model, { method: lora, config, wantedOutputs: ["logits"], training: true });
+  const { g } = adapted;
+  const logits = g.value("logits");
+  const labels = g.input("labels", "int64", logits.shape.slice(0, -1));
+  const training = buildTrainingProgram(g, crossEntropy(g, { logits, labels }), trainableValues(adapted));
+  const random = createRandom(2);
+  const { batch, tokens } = shape;
+  const int64 = (dims: readonly number[], below: number) => ({
+    type: "int64" as const,
+    dims,
+    data: BigInt64Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => BigInt(random.integer(below))),
+  });
+  const run = {
+    training,
+    parameters: startValues(adapted, 1),
+    data: {
+      samples: Array.from({ length: STEPS * batch }, () => tokens),
+      lengthOf: () => tokens,
+      collate(samples: readonly number[]): Feeds {
+        const dims = [samples.length, tokens];
+        const mask = { type: "int64" as const, dims, data: new BigInt64Array(samples.length * tokens).fill(1n) };
+        const all: Feeds = {
+          input_ids: int64(dims, shape.vocabulary),
+          attention_mask: mask,
+          token_type_ids: int64(dims, 1),
+          labels: int64(labels.shape.length === 1 ? [samples.length] : dims, 2),
+        };
+        return Object.fromEntries(training.inputs.map(({ name }) => [name, all[name] as Feeds[string]]));
+      },
+    },
+    options: {
+      epochs: 1,
+      batchSize: batch,
+      optimizer: { type: "adamw", learningRate: 1e-4 },
+      availableMemory: "unlimited",
+      threads: 2,
+      ...(shape.microBatchTokens === undefined ? {} : { microBatchTokens: shape.microBatchTokens }),
+      ...(shape.recompute === undefined ? {} : { recompute: shape.recompute }),
+    },
+  } as const;
+  const estimate = await estimateRun(run, run.options);
+  const { peakRssBytes } = await train(run);
+  return { measuredBytes: peakRssBytes, estimate };
+}

@@ -1,0 +1,164 @@
+import { setImmediate } from "node:timers/promises";
+import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
+import { parseConfig } from "../config/parse-config.ts";
+import { PeftError } from "../errors.ts";
+import { dropoutPoolName } from "../graph/dropout.ts";
+import { importGraph } from "../graph/import-graph.ts";
+import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
+import { evaluateDim } from "../onnx/dims.ts";
+import type { Graph } from "../onnx/ir.ts";
+import { opsetOf } from "../onnx/opset.ts";
+import { decodeModel } from "../onnx/read.ts";
+import { elementCount } from "../onnx/tensor.ts";
+import { symbolSizes } from "./dropout-feeds.ts";
+import type { GraphFile } from "./graph-file.ts";
+import { planMicroBatches } from "./micro-batches.ts";
+import { type TrainOptions, type TrainOptionsInput, trainOptions } from "./options.ts";
+import type { TrainingRun } from "./training-run.ts";
+
+/** Smallest micro-batch that is proposed: below, a run is mostly overhead. */
+const LEAST_TOKENS = 64;
+
+/** What of the options decides how much memory a run takes. */
+type Settings = Pick<TrainOptions, "microBatchTokens" | "recompute">;
+
+/**
+ * Estimates the peak memory of a training process, from its graphs and the longest samples of its data.
+ * @param input default the run's own options.
+ * @param changes of them.
+ * @param longest samples longer than this are left out; default none.
+ * @throws PeftError CONFIG_INVALID
+ * @example
+ * const { totalBytes } = await estimateRun(run, run.options, { recompute: "blocks" });
+ */
+export async function estimateRun<Sample>(
+  run: TrainingRun<Sample>,
+  input: TrainOptionsInput = run.options,
+  changes: Partial<Settings> = {},
+  longest = Number.POSITIVE_INFINITY,
+): Promise<MemoryEstimate> {
+  const options = parseConfig(trainOptions, input, "training options");
+  const settings = { ...options, ...changes };
+  const { graph, opset } = shapedGraph(run.training.graph);
+  await setImmediate(); // the caller's event loop turns between the parts
+  const trained = settings.recompute === "blocks" ? recomputeBlocks(graph, opset) : graph;
+  await setImmediate();
+  const evaluation = run.evaluation ? shapedGraph(run.evaluation.graph).graph : undefined;
+  await setImmediate();
+  const trainedParameters = Object.values(run.parameters).reduce((sum, { dims }) => sum + elementCount(dims), 0);
+  const sizes = largestSizes(run, graph, options.batchSize, settings.microBatchTokens, longest);
+  return estimateMemory({ graph: trained, sizes, trainedParameters, ...(evaluation ? { evaluation } : {}) });
+}
+
+/**
+ * Refuses a run that would not fit into memory, before anything is started, and names settings that would.
+ * @param availableBytes that the training process may take.
+ * @throws PeftError MEMORY_EXCEEDED
+ */
+export async function checkMemory<Sample>(
+  run: TrainingRun<Sample>,
+  options: TrainOptions,
+  availableBytes: number,
+): Promise<void> {
+  const { totalBytes, weightBytes } = await estimateRun(run, options);
+  if (totalBytes <= availableBytes) return;
+  const fitting = await settingsThatFit(run, options, availableBytes);
+  if (totalBytes - 0.75 * weightBytes <= availableBytes) fitting.push("a base with 8-bit weights");
+  const hint =
+    fitting.length > 0
+      ? `It would fit with ${fitting.join(", or with ")}. `
+      : "No setting that was tried would fit: choose a smaller model or fewer modules. ";
+  throw new PeftError(
+    "MEMORY_EXCEEDED",
+    `Training would take about ${megabytes(totalBytes)}, and ${megabytes(availableBytes)} are free.`,
+    {
+      hint: `${hint}availableMemory says how much may be taken, or "unlimited".`,
+      details: { estimatedBytes: totalBytes, availableBytes, fitting },
+    },
+  );
+}
+
+const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`;
+
+/** Changes of the options that bring the estimate below the limit, those that cost least time first. */
+async function settingsThatFit<Sample>(
+  run: TrainingRun<Sample>,
+  options: TrainOptions,
+  availableBytes: number,
+): Promise<string[]> {
+  const fits = async (settings: Settings, longest?: number): Promise<boolean> =>
+    (await estimateRun(run, options, settings, longest)).totalBytes <= availableBytes;
+  const found: string[] = [];
+  const isWhole = run.data.wholeBatch || run.training.couplesSamples;
+  const { recompute, microBatchTokens } = options;
+  for (let tokens = microBatchTokens >> 1; !isWhole && tokens >= LEAST_TOKENS; tokens >>= 1) {
+    if (await fits({ recompute, microBatchTokens: tokens })) {
+      found.push(`microBatchTokens ${tokens}`);
+      break;
+    }
+  }
+  if (recompute === "none") {
+    if (await fits({ recompute: "blocks", microBatchTokens })) found.push('recompute "blocks"');
+    else if (!isWhole && (await fits({ recompute: "blocks", microBatchTokens: LEAST_TOKENS }))) {
+      found.push(`recompute "blocks" and microBatchTokens ${LEAST_TOKENS}`);
+    }
+  }
+  const longest = Math.max(...lengthsOf(run));
+  for (let length = longest >> 1; found.length === 0 && length >= 8; length >>= 1) {
+    if (lengthsOf(run).some((l) => l <= length) && (await fits({ recompute, microBatchTokens }, length))) {
+      found.push(`samples of at most ${length} tokens`);
+    }
+  }
+  return found;
+}
+
+function lengthsOf<Sample>({ data }: TrainingRun<Sample>): number[] {
+  return Array.from({ length: data.samples.length }, (_, i) => data.lengthOf(data.samples[i] as Sample));
+}
+
+/** A program's graph with the shapes of all values. */
+function shapedGraph({ bytes, externalDataFolder: folder }: GraphFile): { graph: Graph; opset: number } {
+  const model = decodeModel(bytes, folder === undefined ? {} : { folder });
+  const opset = opsetOf(model);
+  const g = importGraph(model.graph, opset);
+  for (const { name } of model.graph.outputs) g.output(g.value(name), name);
+  // The nodes' order is the file's: it decides in which order they run.
+  return { graph: { ...model.graph, values: g.finish().values }, opset };
+}
+
+/** Sizes of the graph's symbols in the largest micro-batch: that of the longest samples. */
+function largestSizes<Sample>(
+  run: TrainingRun<Sample>,
+  graph: Graph,
+  batchSize: number,
+  microBatchTokens: number,
+  longest: number,
+): Map<string, number> {
+  const { data, training, parameters } = run;
+  const lengths = lengthsOf(run);
+  const order = lengths.flatMap((length, i) => (length <= longest ? [i] : []));
+  order.sort((a, b) => (lengths[b] as number) - (lengths[a] as number));
+  const batch = order.slice(0, batchSize);
+  const maxTokens = data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : microBatchTokens;
+  const { runs, runLengths } = planMicroBatches(
+    batch.map((i) => lengths[i] as number),
+    { maxTokens },
+  );
+  const tokensOf = (k: number): number => (runs[k]?.length ?? 0) * (runLengths[k] ?? 0);
+  const [largest = 0] = [...runs.keys()].sort((a, b) => tokensOf(b) - tokensOf(a));
+  const samples = Array.from(runs[largest] ?? [], (i) => data.samples[batch[i] as number] as Sample);
+  const feeds = data.collate(samples, "memory");
+  const sizes = symbolSizes(training.inputs, feeds);
+  for (const { name, shape } of graph.inputs) {
+    shape.forEach((dim, axis) => {
+      const size = parameters[name]?.dims[axis];
+      if (typeof dim === "string" && size !== undefined) sizes.set(dim, size);
+    });
+  }
+  sizes.set("dropout.sites", training.dropout.length);
+  for (const { probability, size } of training.dropout) {
+    const symbol = `${dropoutPoolName(probability)}.size`;
+    sizes.set(symbol, Math.max(sizes.get(symbol) ?? 0, 2 * (evaluateDim(size, sizes) ?? 0)));
+  }
+  return sizes;
+}
