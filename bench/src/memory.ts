@@ -1,6 +1,6 @@
 /**
  * Estimated beside measured peak memory of the training process, for ten shapes of models and batches:
- *   npm run bench:memory
+ *   npm run bench:memory -- [part of a title]
  * Every measurement is a process of its own, and its kernel's mark of the highest resident memory. Writes
  * bench/results/memory.json.
  */
@@ -16,7 +16,7 @@ const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(0);
 const folder = await mkdtemp(join(tmpdir(), "onnx-peft-memory-"));
 const figures: (MemoryFigures & { title: string })[] = [];
 try {
-  for (const shape of memoryShapes) {
+  for (const shape of memoryShapes.filter(({ title }) => title.includes(process.argv[2] ?? ""))) {
     const found = await measureMemory(join(folder, String(figures.length)), shape);
     figures.push({ title: shape.title, ...found });
     const { measuredBytes, estimate } = found;
@@ -54,7 +54,9 @@ const record = {
   note: `Two steps in a process of its own, random weights, LoRA r 8. Largest deviation ${(100 * worst).toFixed(0)} %. The right half says what the estimate is made of.`,
   figures,
 };
-await mkdir(results, { recursive: true });
-await writeFile(join(results, "memory.json"), `${JSON.stringify(record, null, 2)}\n`);
+if (process.argv[2] === undefined) {
+  await mkdir(results, { recursive: true });
+  await writeFile(join(results, "memory.json"), `${JSON.stringify(record, null, 2)}\n`);
+}
 for (const row of [columns, ...rows]) console.log(row.join(" | "));
 if (worst > 0.15) process.exitCode = 1;

@@ -5,7 +5,7 @@ const LIMITS = Array.from({ length: 30 }, (_, i) => 2 ** (-i / 2));
 
 /**
  * Cuts the forward pass into blocks so that keeping only what crosses the cuts, and computing one block at a time again,
- * needs least memory: minimises (bytes that cross a cut, each value once) + (most bytes saved within one block). On a chain
+ * needs least memory: minimises (bytes that cross a cut, each value once) + (most bytes saved within one block), see below. On a chain
  * of layers the cuts fall between layers, or finer, where one hidden state crosses; nothing is known of layers here.
  *
  * Chen et al. 2016, arXiv 1604.06174, with measured sizes instead of equal ones. For each limit on what a block may save the
@@ -23,8 +23,7 @@ export function findBlocks(count: number, values: Iterable<ForwardValue>): numbe
   let best = { peak: Number.POSITIVE_INFINITY, cuts: [count] };
   for (const part of LIMITS) {
     const cuts = cheapestCuts(places, cost, saved, total * part);
-    if (!cuts) break;
-    const peak = cuts.bytes + cuts.largest;
+    const peak = cuts.cost + cuts.largest;
     if (peak < best.peak) best = { peak, cuts: cuts.ends };
   }
   return best.cuts;
@@ -84,19 +83,26 @@ function cutCosts(places: readonly number[], values: readonly ForwardValue[]): F
 /** What a cut costs beside what crosses it: its nodes and small values. Without it, cuts that gain nothing would be made. */
 const CUT_BYTES = 4096;
 
+/**
+ * A block that is computed again also holds gradients: this part of what it saves, on average over saved bytes (so that
+ * blocks stay small also where another one, a head over a large vocabulary, decides the peak).
+ */
+const GRADIENT_SHARE = 0.25;
+
 interface Cuts {
   readonly ends: number[];
-  readonly bytes: number;
+  readonly cost: number;
+  /** Saved bytes of the largest block. */
   readonly largest: number;
 }
 
-/** The cheapest cuts whose blocks save at most `limit` each; null where a block cannot be that small. */
+/** The cheapest cuts whose blocks save at most `limit` each, where a block can be that small. */
 function cheapestCuts(
   places: readonly number[],
   cost: readonly Float64Array[],
   saved: Float64Array,
   limit: number,
-): Cuts | null {
+): Cuts {
   const last = places.length - 1;
   const savedIn = (i: number, j: number): number =>
     (saved[places[j] as number] as number) - (saved[places[i] as number] as number);
@@ -104,20 +110,20 @@ function cheapestCuts(
   const from = new Int32Array(places.length).fill(-1);
   best[0] = 0;
   for (let j = 1; j <= last; j++) {
-    for (let i = j - 1; i >= 0 && savedIn(i, j) <= limit; i--) {
-      const bytes = (best[i] as number) + (j === last ? 0 : CUT_BYTES + (cost[j]?.[i] as number));
-      if (bytes < (best[j] as number)) {
-        best[j] = bytes;
+    for (let i = j - 1; i >= 0 && (i === j - 1 || savedIn(i, j) <= limit); i--) {
+      const again = (GRADIENT_SHARE * savedIn(i, j) ** 2) / Math.max(1, savedIn(0, last));
+      const bytes = j === last ? 0 : CUT_BYTES + (cost[j]?.[i] as number) + again;
+      if ((best[i] as number) + bytes < (best[j] as number)) {
+        best[j] = (best[i] as number) + bytes;
         from[j] = i;
       }
     }
   }
-  if (!Number.isFinite(best[last] as number)) return null;
   const ends: number[] = [];
   let largest = 0;
   for (let j = last; j > 0; j = from[j] as number) {
     ends.unshift(places[j] as number);
     largest = Math.max(largest, savedIn(from[j] as number, j));
   }
-  return { ends, bytes: best[last] as number, largest };
+  return { ends, cost: best[last] as number, largest };
 }
