@@ -1,8 +1,8 @@
 // Exports tiny models of many architectures, checks every export, and writes docs/exports.md: npm run check:exports
 // Options: --folder <where exports are kept, default parity/exports> --only name,name --table (judge what is there, export nothing)
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { readdir, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import process, { env } from "node:process";
 import { fileURLToPath } from "node:url";
@@ -62,7 +62,7 @@ for (const name of names.sort()) {
     cells.push(text.replaceAll("|", "\\|").replaceAll(/\s+/g, " ").slice(0, 200));
   }
   console.log(`${name}: ${cells.join(" | ")}`);
-  const { class: className } = JSON.parse(readFileSync(join(given.folder, name, "golden.json"), "utf8"));
+  const { class: className } = JSON.parse(await readFile(join(given.folder, name, "golden.json"), "utf8"));
   rows.push(`| ${name} | \`${className}\` | ${cells.join(" | ")} |`);
 }
 const total = counts.ready + counts.limits + counts.refused + counts.wrong;

@@ -83,6 +83,8 @@ class Architecture:
     length: int = 9
     # The gradient of every parameter is asked for beside LoRA's: for models whose weight is not in linear layers.
     full: bool = False
+    # Ends of linear layers that peft refuses to adapt.
+    without_lora: tuple[str, ...] = ()
 
 
 def text(source: torch.Generator, batch: int, tokens: int) -> Tensors:
@@ -303,6 +305,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ("logits",),
         71,
         IDS,
+        without_lora=("out_proj",),
     ),
     "bart": seq2seq(hf.BartForConditionalGeneration, hf.BartConfig, 72),
     "marian": seq2seq(hf.MarianMTModel, hf.MarianConfig, 73),

@@ -30,6 +30,7 @@ SELECTION: dict[str, tuple[str, ...]] = {
     "t5-encoder": ("torchscript14", "torchscript17", "dynamo"),
     "t5": ("torchscript14", "torchscript17", "dynamo"),
 }
+torch.backends.mha.set_fastpath_enabled(False)  # it reads the weights of frozen layers and would pass adapters by
 LORA = dict(r=2, lora_alpha=4, lora_dropout=0.0)
 
 
@@ -116,13 +117,14 @@ def exported(name: str, kind: str, model: torch.nn.Module) -> onnx.ModelProto:
 
 
 def linear_names(model: torch.nn.Module) -> list[str]:
-    return [path for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    # Of this very class: nn.MultiheadAttention reads the weight of its output layer and never calls it.
+    return [path for path, module in model.named_modules() if type(module) is torch.nn.Linear]
 
 
 def with_lora(name: str) -> torch.nn.Module | None:
     """The model with a LoRA adapter on every linear layer, B not zero so that A has a gradient; null without linear layers."""
     model = build(name)
-    names = linear_names(model)
+    names = [path for path in linear_names(model) if not path.endswith(architectures()[name].without_lora)]
     if not names:
         return None
     adapted = get_peft_model(model, LoraConfig(**LORA, target_modules=names))
@@ -189,7 +191,7 @@ def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
         adapter = {key.replace(".default", ""): value for key, value in adapted.named_parameters() if "lora_" in key}
         tensors |= {f"lora.adapter.{key}": value for key, value in adapter.items()}
         tensors |= gradients(adapted, adapter, "lora")
-    if architecture.full:
+    if architecture.full or adapted is None:
         tensors |= gradients(plain, dict(plain.named_parameters()), "full")
         other = folded(plain)
         tensors |= gradients(other, dict(other.named_parameters()), "folded")

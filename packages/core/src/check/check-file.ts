@@ -32,6 +32,7 @@ const unreadable = (reason: string): ModelCheck => ({
   operatorsInTheWay: [],
   kinds: [],
   memory: null,
+  trained: "",
   memorySizes: {},
   step: null,
 });

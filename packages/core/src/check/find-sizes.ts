@@ -2,7 +2,7 @@ import { PeftError } from "../errors.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Graph, Value } from "../onnx/ir.ts";
 import type { Outputs, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
-import { hasFreeBatch, hasFreeLength, type InputSizes, lengthCandidates } from "./input-sizes.ts";
+import { hasFreeBatch, hasFreeLength, type InputSizes, lengthCandidates, sizesInShapes } from "./input-sizes.ts";
 import { syntheticInputs } from "./synthetic-inputs.ts";
 import { floatsOf, relativeDistance } from "./vectors.ts";
 
@@ -32,9 +32,11 @@ const attempt = async (session: RuntimeSession, graph: Graph, sizes: InputSizes)
  */
 export async function findWorkingRun(session: RuntimeSession, graph: Graph): Promise<WorkingRun> {
   let first: unknown;
-  const batches = hasFreeBatch(graph) ? [2, 1, 3, 4] : [2];
+  const written = sizesInShapes(graph);
+  const batches = hasFreeBatch(graph) ? [...new Set([2, 1, ...written.batches])] : [2];
+  const lengths = [...new Set([...lengthCandidates(graph), ...(hasFreeLength(graph) ? written.lengths : [])])];
   for (const batch of batches) {
-    for (const length of lengthCandidates(graph)) {
+    for (const length of lengths) {
       try {
         return await attempt(session, graph, { batch, length });
       } catch (error) {
@@ -52,8 +54,14 @@ const nodeIn = (message: string): string | null => /Name:'([^']*)'/.exec(message
 /**
  * Finds sizes that an exporter wrote into the graph: the file is run with one row more and with a longer input, and each row
  * alone must give what it gives in the batch.
+ * @param isRounded the file computes in less than float32.
  */
-export async function findBakedSizes(session: RuntimeSession, graph: Graph, run: WorkingRun): Promise<BakedSize[]> {
+export async function findBakedSizes(
+  session: RuntimeSession,
+  graph: Graph,
+  run: WorkingRun,
+  isRounded: boolean,
+): Promise<BakedSize[]> {
   const { batch, length } = run.sizes;
   const found: BakedSize[] = [];
   const probe = async (axis: BakedSize["axis"], sizes: InputSizes): Promise<WorkingRun | null> => {
@@ -70,7 +78,7 @@ export async function findBakedSizes(session: RuntimeSession, graph: Graph, run:
   if (hasFreeBatch(graph)) {
     const larger = await probe("batch", { batch: batch + 1, length });
     if (larger) {
-      const coupled = await coupledOutput(session, graph, larger);
+      const coupled = await coupledOutput(session, graph, larger, rowTolerance(isRounded));
       if (coupled !== null) {
         found.push({
           axis: "batch",
@@ -88,11 +96,15 @@ export async function findBakedSizes(session: RuntimeSession, graph: Graph, run:
 
 const isPerRow = ({ type, shape }: Value): boolean => isFloating(type) && typeof shape[0] === "string";
 
+/** What files with rounded arithmetic may differ by: ranges of dynamic int8 are those of the whole batch. */
+const rowTolerance = (isRounded: boolean): number => (isRounded ? 0.2 : 1e-2);
+
 /** An output that has one entry per row of the batch and no other axis of that size, and is not computed row by row. */
 async function coupledOutput(
   session: RuntimeSession,
   graph: Graph,
   { sizes, feeds, outputs }: WorkingRun,
+  tolerance: number,
 ): Promise<string | null> {
   const alone = Object.fromEntries(
     graph.inputs.flatMap(({ name, shape }) => {
@@ -114,7 +126,7 @@ async function coupledOutput(
     if (all.dims.slice(1).some((d, i) => d !== one.dims[i + 1])) continue; // a table of rows by rows
     const expected = floatsOf(one);
     const distance = relativeDistance(floatsOf(all).subarray(0, expected.length), expected);
-    if (distance > (output.type === "float32" ? 1e-2 : 0.1)) return output.name;
+    if (distance > tolerance) return output.name;
   }
   return null;
 }

@@ -53,7 +53,7 @@ export function formatCheck(check: ModelCheck): string {
   if (memory) {
     const shown = Object.entries(memorySizes).map(([name, size]) => `${name} ${size}`);
     const at = shown.length === 0 ? "" : ` (${shown.join(", ")})`;
-    lines.push(`memory to train LoRA of rank 8 on all linear layers${at}: about ${megabytes(memory.totalBytes)}`);
+    lines.push(`memory to train ${check.trained}${at}: about ${megabytes(memory.totalBytes)}`);
   }
   if (check.step) {
     const { batch, length, elapsedMs } = check.step;

@@ -1,5 +1,6 @@
 import { intAttribute } from "../onnx/infer/context.ts";
 import type { Graph, Value } from "../onnx/ir.ts";
+import { toNumbers } from "../onnx/tensor.ts";
 
 /** What the symbols of a graph's inputs are set to for one run. */
 export interface InputSizes {
@@ -64,4 +65,27 @@ export function lengthCandidates(graph: Graph): readonly number[] {
   )
     ? [32, 64, 224, 400, 3000, 16_000, 384, 512]
     : [8, 16, 5, 32, 77, 128, 512];
+}
+
+/** Sizes that constant shapes of a graph hold: what an exporter wrote in is among them, and then nothing else runs. */
+export function sizesInShapes(graph: Graph): {
+  readonly batches: readonly number[];
+  readonly lengths: readonly number[];
+} {
+  const [batches, lengths] = [new Set<number>(), new Set<number>()];
+  const constants = new Map(
+    graph.nodes.flatMap(({ op, outputs, attributes }) => {
+      const value = op === "Constant" ? attributes["value"] : undefined;
+      return value?.type === "tensor" ? [[outputs[0] ?? "", value.value] as const] : [];
+    }),
+  );
+  for (const { op, inputs } of graph.nodes) {
+    if (op !== "Reshape" && op !== "Expand") continue;
+    const shape = graph.initializers.get(inputs[1] ?? "") ?? constants.get(inputs[1] ?? "");
+    if (shape?.type !== "int64") continue;
+    const [first = 0, ...rest] = toNumbers(shape);
+    if (first >= 1 && first <= 64) batches.add(first);
+    for (const size of rest) if (size > 1 && size <= 4096) lengths.add(size);
+  }
+  return { batches: [...batches].slice(0, 6), lengths: [...lengths].slice(0, 12) };
 }
