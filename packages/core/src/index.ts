@@ -69,6 +69,8 @@ export { type Complex, fft, ifft } from "./linalg/fft.ts";
 export { hadamard, iwht, wht } from "./linalg/hadamard.ts";
 export { inverse, type Ldu, type Lu, ldu, luPartialPivot, solve } from "./linalg/lu.ts";
 export { diagonal, identity, kron, type Matrix, matrix, matrixFrom, multiply, transpose } from "./linalg/matrix.ts";
+export { createMatrixCache, type MatrixCache } from "./linalg/matrix-cache.ts";
+export { createLinalgPool, type LinalgPool, type LinalgPoolOptions } from "./linalg/pool.ts";
 export { type Qr, qr } from "./linalg/qr.ts";
 export { type RandomizedSvdOptions, randomizedSvd } from "./linalg/randomized-svd.ts";
 export { type Svd, singularValues, svd } from "./linalg/svd.ts";
