@@ -6,6 +6,7 @@ import { toModel } from "../graph/to-model.ts";
 import { runMemory } from "../memory/run-memory.ts";
 import type { Model, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
+import { quantizeModel } from "../quantization/quantize-model.ts";
 import { describeModel } from "./describe.ts";
 import { formatDescription } from "./format.ts";
 
@@ -54,6 +55,17 @@ test("describes sites, parameters and memory", () => {
   const text = formatDescription(description);
   expect(text).toContain("encoder.layer.*.attention.self.query");
   expect(text).toMatch(/memory to train 1,664 values \(batch 4, tokens 16\): about \d+ MB/);
+});
+
+test("packed weights count as what they stand for, and say how they are stored", () => {
+  const { model, sites } = quantizeModel(tinyModel(), { type: "int4", blockSize: 16 });
+  const [packed, plain] = [describeModel(model), describeModel(tinyModel())];
+  expect(packed.parameters).toEqual(plain.parameters);
+  const saved = sites.reduce((sum, { bytesBefore, bytesAfter }) => sum + bytesBefore - bytesAfter, 0);
+  // The backward has a table of 256 x 2 numbers and some shapes beside.
+  const table = 4 * 256 * 2 + 512;
+  expect(plain.memory!.weightBytes - packed.memory!.weightBytes).toBeGreaterThan(saved - table);
+  expect(formatDescription(packed)).toMatch(/self\.query +2 +linear +8 to 8 +bias +MatMulNBits, 4 bits/);
 });
 
 test("names operators in the way and then gives no estimate", () => {

@@ -24,7 +24,8 @@ function siteRows({ sites }: ModelDescription): string[][] {
   for (const site of sites) {
     const name = site.name.replace(/\.\d+(?=\.|$)/g, ".*");
     const shape = site.kind === "norm" ? `${site.inFeatures}` : `${site.inFeatures} to ${site.outFeatures}`;
-    const row = [name, site.kind, shape, site.hasBias ? "bias" : ""];
+    const stored = site.packed ? `${site.packed.form}, ${site.packed.bits} bits` : "";
+    const row = [name, site.kind, shape, site.hasBias ? "bias" : "", stored];
     const group = groups.get(row.join("|"));
     if (group) group.count += 1;
     else groups.set(row.join("|"), { count: 1, row });
@@ -41,7 +42,7 @@ export function formatDescription(description: ModelDescription): string {
   const { parameters, memory, symbolSizes } = description;
   const kinds = Object.entries(parameters.byKind).filter(([, n]) => n > 0);
   const lines = [
-    ...table([["module", "count", "kind", "features", ""], ...siteRows(description)]),
+    ...table([["module", "count", "kind", "features", "", ""], ...siteRows(description)]),
     "",
     `parameters: ${thousands(parameters.total)} (${kinds.map(([kind, n]) => `${kind} ${thousands(n)}`).join(", ")})`,
     ...operators("operators the engine does not know", description.unknownOperators),
