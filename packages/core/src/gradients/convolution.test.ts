@@ -123,6 +123,16 @@ describe("ConvTranspose", () => {
     await check("ConvTranspose", { x: [1, 2, 4], w: [2, 2, 3], attributes }, { symbolic: [] });
   });
 
+  test("output_shape of an input whose size is not known is refused", () => {
+    const g = createBuilder();
+    const [x, w] = [g.input("x", "float32", [1, 2, "n"]), g.input("w", "float32", [2, 2, 3])];
+    const [y] = g.op("ConvTranspose", [x, w], { strides: [2], output_shape: [8] });
+    const dY = g.input("dY", "float32", y!.shape);
+    expect(() => differentiate(g, [{ value: y!, gradient: dY }], [x])).toThrow(
+      expect.objectContaining({ code: "DYNAMIC_PADS" }),
+    );
+  });
+
   test("bias, a frozen input each", async () => {
     const f = layer("ConvTranspose", { x: [], w: [0, 0, 3], attributes: { strides: [2] } });
     const [x, w, b] = [{ dims: [2, 3, 4] }, { dims: [3, 4, 3] }, { dims: [4] }] as const;

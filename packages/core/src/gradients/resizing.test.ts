@@ -54,6 +54,11 @@ describe.each(coordinates)("%s", (mode) => {
   });
 });
 
+test("tf_half_pixel_for_nn, which opset 13 left out", () => {
+  const attributes = { coordinate_transformation_mode: "tf_half_pixel_for_nn", nearest_mode: "floor" };
+  return checkGradient(resize(attributes, { scales: [1, 1, 1.7, 0.6] }), [{ dims: [1, 2, 3, 5] }], { opset: 11 });
+});
+
 describe("other ranks and options", () => {
   test("three spatial axes, two, and one", async () => {
     await checkGradient(resize({ mode: "linear" }, { scales: [1, 1, 2, 1.5, 0.5] }), [{ dims: [1, 2, 2, 3, 4] }]);

@@ -168,3 +168,35 @@ test("sizes behind quotients are computed at run time", () =>
     },
     [{ dims: [2, 3, 7], data: Array.from({ length: 42 }, (_, i) => (i * 17) % 42) }],
   ));
+
+describe("numbers that a file claims", () => {
+  const refused = (op: string, dims: number[][], attributes: Attributes, scales?: number[]) => {
+    const g = createBuilder();
+    const inputs = dims.map((d, i) => g.input(`x${i}`, "float32", d));
+    const more = scales ? [null, g.constant("float32", scales)] : [];
+    return expect(() => g.op(op, [...inputs, ...more], attributes));
+  };
+  const conv = [
+    [1, 2, 5],
+    [3, 2, 3],
+  ];
+  test.each<Attributes>([
+    { strides: [0] },
+    { strides: [-1] },
+    { strides: [1, 1] },
+    { dilations: [2 ** 40] },
+    { pads: [-1, 0] },
+    { pads: [1] },
+    { kernel_shape: [0] },
+  ])("%j", (attributes) => {
+    refused("Conv", conv, attributes).toThrow(expect.objectContaining({ code: "SHAPE_INFERENCE" }));
+    refused("MaxPool", [[1, 2, 5]], { kernel_shape: [2], ...attributes }).toThrow(/should be 1 numbers of at least/);
+  });
+  test("groups, blocks and scales", () => {
+    refused("ConvTranspose", conv, { group: 0 }).toThrow(/group is 0/);
+    refused("DepthToSpace", [[1, 4, 2, 2]], { blocksize: 0 }).toThrow(/blocksize is 0/);
+    for (const scale of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+      refused("Resize", [[4]], {}, [scale]).toThrow(/a scale is/);
+    }
+  });
+});

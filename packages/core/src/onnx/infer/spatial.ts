@@ -11,6 +11,32 @@ function spatialOf(c: InferContext, index = 0): Shape {
   return shape.length >= 3 ? shape.slice(2) : fail(c, `input ${index} has no spatial axes.`);
 }
 
+const LARGEST = 2 ** 31 - 1;
+
+/** The windows of a node; a file may claim any number for their sizes and steps. */
+function windowsAt(c: InferContext, kernel: Shape): Windows {
+  const windows = windowsOf(c.node, kernel);
+  const rank = spatialOf(c).length;
+  const check = (name: string, list: readonly Dim[], least: number): void => {
+    const isNumber = (d: Dim): boolean => typeof d === "string" || (Number.isInteger(d) && d >= least && d <= LARGEST);
+    if (list.length !== rank || !list.every(isNumber)) {
+      fail(c, `${name} should be ${rank} numbers of at least ${least}, received [${list.slice(0, 8).join(", ")}].`);
+    }
+  };
+  check("kernel_shape", windows.kernel, 1);
+  check("strides", windows.strides, 1);
+  check("dilations", windows.dilations, 1);
+  check("pads before", windows.heads, 0);
+  check("pads behind", windows.tails, 0);
+  return windows;
+}
+
+/** An attribute that divides or multiplies sizes. */
+function factorAttribute(c: InferContext, name: string): number {
+  const value = intAttribute(c.node, name, 1);
+  return Number.isInteger(value) && value >= 1 && value <= LARGEST ? value : fail(c, `${name} is ${value}.`);
+}
+
 /** Kernel sizes: the attribute, or the weight's shape. */
 const kernelOf = (c: InferContext): Shape => intsAttribute(c.node, "kernel_shape") ?? input(c, 1).shape.slice(2);
 
@@ -19,7 +45,7 @@ const conv: Infer = (c) => {
   const spatial = spatialOf(c);
   const weight = input(c, 1).shape;
   if (weight.length !== shape.length) fail(c, `the weight has rank ${weight.length}, x has rank ${shape.length}.`);
-  const windows = windowsOf(c.node, kernelOf(c));
+  const windows = windowsAt(c, kernelOf(c));
   return [{ type, shape: [at(shape, 0), at(weight, 0), ...spatial.map((d, i) => windowCount(windows, i, d))] }];
 };
 
@@ -41,8 +67,8 @@ const convTranspose: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const spatial = spatialOf(c);
   const weight = input(c, 1).shape;
-  const windows = windowsOf(c.node, kernelOf(c));
-  const channels = mulDims(at(weight, 1), intAttribute(c.node, "group", 1));
+  const windows = windowsAt(c, kernelOf(c));
+  const channels = mulDims(at(weight, 1), factorAttribute(c, "group"));
   return [{ type, shape: [at(shape, 0), channels, ...spatial.map((d, i) => transposedSize(c, windows, i, d))] }];
 };
 
@@ -50,8 +76,7 @@ const pool: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const spatial = spatialOf(c);
   const kernel = intsAttribute(c.node, "kernel_shape") ?? fail(c, "kernel_shape is missing.");
-  if (kernel.length !== spatial.length) fail(c, `kernel_shape has ${kernel.length} sizes.`);
-  const windows = windowsOf(c.node, kernel);
+  const windows = windowsAt(c, kernel);
   const result = [...shape.slice(0, 2), ...spatial.map((d, i) => poolCount(c.node, windows, i, d))];
   return [
     { type, shape: result },
@@ -66,6 +91,7 @@ const globalPool: Infer = (c) => {
 
 /** floor(size * scale); exact for symbols where scale is a multiple of 1/64. */
 function scaled(c: InferContext, size: Dim, scale: number): Dim {
+  if (!(scale > 0 && scale <= LARGEST)) fail(c, `a scale is ${scale}.`);
   if (typeof size === "number") return Math.floor(Math.fround(size * scale));
   for (let divisor = 1; divisor <= 64; divisor *= 2) {
     if (Number.isInteger(scale * divisor)) return floorDivide(mulDims(size, scale * divisor), divisor);
@@ -122,7 +148,7 @@ const gridSample: Infer = (c) => {
 const depthToSpace: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const [batch = 1, channels = 1, ...spatial] = shape;
-  const block = intAttribute(c.node, "blocksize", 1);
+  const block = factorAttribute(c, "blocksize");
   const fewer = divideExactly(channels, block * block) ?? floorDivide(channels, block * block);
   return [{ type, shape: [batch, fewer, ...spatial.map((d) => mulDims(d, block))] }];
 };
@@ -130,7 +156,7 @@ const depthToSpace: Infer = (c) => {
 const spaceToDepth: Infer = (c) => {
   const { type, shape } = input(c, 0);
   const [batch = 1, channels = 1, ...spatial] = shape;
-  const block = intAttribute(c.node, "blocksize", 1);
+  const block = factorAttribute(c, "blocksize");
   return [{ type, shape: [batch, mulDims(channels, block * block), ...spatial.map((d) => floorDivide(d, block))] }];
 };
 
