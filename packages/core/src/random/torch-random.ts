@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { boxMuller16 } from "./box-muller.ts";
 import { mersenneTwister } from "./mersenne-twister.ts";
 
 /** The CPU random numbers of PyTorch. */
@@ -7,7 +8,7 @@ export interface TorchRandom {
   uint32(): number;
   /** `torch.empty(size).uniform_(from, to)` in float32, row-major, default [0, 1); bit-equal to a CPU with AVX2. */
   uniform(size: number, from?: number, to?: number): Float32Array;
-  /** `torch.empty(size).normal_(mean, std)` in float32; equal to about 1e-6 (PyTorch's vector code approximates log and sin). */
+  /** `torch.empty(size).normal_(mean, std)` in float32; bit-equal to a CPU with AVX2. */
   normal(size: number, mean?: number, std?: number): Float32Array;
   /** `torch.randperm(n)`. @throws PeftError TORCH_RANDOM_UNSUPPORTED for n >= 2^32 / 20. */
   randperm(n: number): Int32Array;
@@ -20,7 +21,7 @@ const RANDPERM_LIMIT = 4294967295 / 20;
  * PyTorch's CPU generator after `torch.manual_seed(seed)`, for files that store a seed instead of the numbers it produces
  * (VeRA's projections, FourierFT's positions).
  *
- * Rules, read in PyTorch's source and checked against PyTorch 2.15: uniform float32 takes the low 24 bits of one draw;
+ * Rules, read in PyTorch's source and checked against PyTorch 2.13 and 2.15: uniform float32 takes the low 24 bits of one draw;
  * `randperm` swaps element i with i + draw mod (n - i); `normal` below 16 elements is Box-Muller in double precision whose sine
  * half is kept for the next call, from 16 elements on it is Box-Muller over blocks of 16 uniforms (first eight give the radii,
  * last eight the angles), and when 16 does not divide the size the last 16 are drawn anew.
@@ -54,17 +55,6 @@ export function torchRandom(seed: number): TorchRandom {
     const radius = Math.sqrt(-2 * Math.log1p(-uniformDouble()));
     spareNormal = radius * Math.sin(angle);
     return radius * Math.cos(angle);
-  };
-
-  /** Turns the 16 uniforms at `start` into normals in place. */
-  const boxMuller16 = (values: Float32Array, start: number, mean: number, std: number): void => {
-    for (let i = start; i < start + 8; i++) {
-      const radius = Math.sqrt(-2 * Math.log(1 - (values[i] as number)));
-      // The angle is a float32 in PyTorch, and its rounding is larger than that of everything after it.
-      const angle = Math.fround(Math.fround(2 * Math.PI) * (values[i + 8] as number));
-      values[i] = radius * Math.cos(angle) * std + mean;
-      values[i + 8] = radius * Math.sin(angle) * std + mean;
-    }
   };
 
   return {
