@@ -1,9 +1,7 @@
 /**
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
-<<<<<<< HEAD
- *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--compute float32|int8]
-=======
  *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--recompute]
+ *     [--compute float32|int8]
  * Prints one line of JSON.
  */
 import { mkdtemp, rm } from "node:fs/promises";
