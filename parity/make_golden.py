@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx fused gradients exports names adapters methods curve losses optimizers quantized spatial convolutions linalg. Without an argument all of them, in this order.
+Parts: models onnx fused gradients exports names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -21,6 +21,7 @@ from generators import (  # noqa: E402
     exports,
     fused,
     gradients,
+    kinks,
     linalg,
     losses,
     methods,
@@ -44,6 +45,7 @@ PARTS = {
     "curve": curve.make,
     "losses": losses.make,
     "optimizers": optimizers.make,
+    "kinks": kinks.make,
     "quantized": quantized.make,
     "spatial": spatial.make,
     "convolutions": convolution_adapters.make,

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
+import { parseChecks } from "../gradient-checks/aggregate.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
 import { dataFlow, themes } from "./data-flow.ts";
 import { operatorsPage } from "./operators-page.ts";
@@ -35,7 +36,10 @@ async function outputOf(name: string): Promise<string> {
 
 const withoutNumbers = (text: string): string => text.replace(/\d+(\.\d+)?/g, "0");
 
-test("docs/operators.md lists the gradient table", () => expectFile("docs/operators.md", operatorsPage(gradientTable)));
+test("docs/operators.md lists the gradient table and the checks that ran", async () => {
+  const checks = parseChecks(await read("docs/gradient-checks.jsonl"));
+  await expectFile("docs/operators.md", operatorsPage(gradientTable, checks));
+});
 
 test.each(Object.keys(themes) as (keyof typeof themes)[])("the picture of the data flow, %s", (theme) =>
   expectFile(`docs/data-flow-${theme}.svg`, dataFlow(theme)),

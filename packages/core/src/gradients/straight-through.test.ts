@@ -50,6 +50,17 @@ describe("QuantizeLinear", () => {
     expect(dX).toEqual([1, 3, 2, 0]);
   });
 
+  test("the operator of ONNX Runtime's domain", async () => {
+    const f = (g: Builder, [v, scale]: Value[]): Value => {
+      const zero = g.initializer("zero", tensorFrom("uint16", [], [10]));
+      const domain = { domain: "com.microsoft" };
+      const [q] = g.op("QuantizeLinear", [v!, scale!, zero], {}, domain);
+      return g.op("DequantizeLinear", [q!, scale!, zero], {}, domain)[0]!;
+    };
+    const [dX] = await gradientAt(f, [x, { dims: [], data: [0.5] }], undefined, 19);
+    expect(dX).toEqual([1, 1, 0, 1, 1]);
+  });
+
   test("stops at other integers", () => {
     const g = createBuilder();
     const v = g.input("x", "float32", [3]);
@@ -80,5 +91,11 @@ describe("DequantizeLinear", () => {
     await checkGradient(back({ axis: -2 }, "int8", false), scale(4), { ...options, opset: 19 });
     await checkGradient(back({ axis: 0, block_size: 2 }, "int8"), scale(2, 3), options);
     await checkGradient(back({ axis: 1, block_size: 2 }, "uint4"), scale(4, 2), options);
+  });
+
+  test.each(["", "com.microsoft"])("sizes that are not known, domain %j", async (domain) => {
+    const f = (g: Builder, [q, s]: Value[]): Value => g.op("DequantizeLinear", [q!, s!], { axis: 1 }, { domain })[0]!;
+    const q = { dims: [4, 3], type: "int32", data: [1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4] } as const;
+    await checkGradient(f, [q, { dims: [3], range: [0.1, 1] }], { symbolic: ["shared"], opset: 19 });
   });
 });

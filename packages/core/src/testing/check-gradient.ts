@@ -4,6 +4,8 @@ import type { Builder } from "../graph/builder.ts";
 import { createBuilder } from "../graph/builder.ts";
 import type { Shape, Value } from "../onnx/ir.ts";
 import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
+import { reportGradientCheck } from "./check-log.ts";
+import { differentiatedOperators } from "./differentiated-operators.ts";
 import { openBuilder } from "./run-graph.ts";
 
 /** One input of the function under test. */
@@ -137,6 +139,11 @@ async function checkOnce(
     feeds[`dy${i}`] = draw({ dims }, random);
     return { value: y, gradient: g.input(`dy${i}`, "float32", y.shape) };
   });
+  const operators = differentiatedOperators(
+    g,
+    wanted.map((i) => values[i] as Value),
+    outputs,
+  );
   const gradients = differentiate(
     g,
     seeds,
@@ -213,7 +220,8 @@ async function checkOnce(
     }
   }
   const total = wanted.reduce((sum, i) => sum + count(specs[i]?.dims ?? []), 0);
-  if ((options.full ?? total <= 40) && mode === "static") {
+  const entries = (options.full ?? total <= 40) && mode === "static";
+  if (entries) {
     for (const i of wanted) {
       const gradient = gradientOf(i);
       const scale = Math.sqrt(gradient.reduce((s, v) => s + v * v, 0) / Math.max(1, gradient.length));
@@ -226,4 +234,11 @@ async function checkOnce(
   }
   await forward.close();
   await backward.close();
+  reportGradientCheck({
+    operators,
+    opset: g.opset,
+    against: mode === "static" ? "static" : "symbolic",
+    entries,
+    frozen: specs.some((spec) => spec.frozen === true),
+  });
 }

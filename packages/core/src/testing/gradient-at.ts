@@ -3,6 +3,8 @@ import { createBuilder } from "../graph/builder.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import type { CheckedFunction } from "./check-gradient.ts";
 import { testRandom } from "./check-gradient.ts";
+import { reportGradientCheck } from "./check-log.ts";
+import { differentiatedOperators } from "./differentiated-operators.ts";
 import { runBuilder } from "./run-graph.ts";
 
 /** A vector, or a tensor of given dimensions. */
@@ -30,6 +32,7 @@ export async function gradientAt(
   const result = f(g, inputs);
   if (Array.isArray(result)) throw new TypeError("gradientAt takes a function with one output.");
   const gradient = g.input("dy", "float32", result.shape);
+  const operators = differentiatedOperators(g, inputs, [result]);
   const gradients = differentiate(g, [{ value: result, gradient }], inputs, { unreached: "zeros" });
   gradients.forEach((dX, i) => {
     g.output(dX, `d${i}`);
@@ -42,6 +45,7 @@ export async function gradientAt(
     data: Float32Array.from(dY ?? Array.from({ length: size }, () => 1)),
   };
   const outputs = await runBuilder(g, feeds);
+  reportGradientCheck({ operators, opset, against: "points", entries: false, frozen: false });
   return points.map((_, i) => Array.from(outputs[`d${i}`]?.data as Float32Array));
 }
 

@@ -5,6 +5,7 @@ export {
   type CheckOptions,
   checkGradient,
 } from "./check-gradient.ts";
+export { type GradientCheck, onGradientCheck, reportGradientCheck } from "./check-log.ts";
 export { checkShapes, type ShapedInput } from "./check-shapes.ts";
 export { checkUnary, type UnaryCase } from "./check-unary.ts";
 export { type Finding, type FuzzOptions, type FuzzReport, fuzz, fuzzInput } from "./fuzz/fuzz.ts";
