@@ -1,6 +1,8 @@
 import { halfToFloat } from "./half-to-float.ts";
 import { integerLinears } from "./integer-linears.ts";
 import type { Pass } from "./pass.ts";
+import { recogniseActivations } from "./recognise-activations.ts";
+import { recogniseNorms } from "./recognise-norms.ts";
 import { safeSoftmax } from "./safe-softmax.ts";
 
 /**
@@ -8,4 +10,10 @@ import { safeSoftmax } from "./safe-softmax.ts";
  * (`table.ts`), so they see the operators of the file. Arithmetic in 16 bits goes first, then integer layers, norms,
  * activations: a later pass may rely on what an earlier one has written.
  */
-export const passes: readonly Pass[] = [{ name: "half-to-float", run: halfToFloat }, integerLinears, safeSoftmax];
+export const passes: readonly Pass[] = [
+  { name: "half-to-float", run: halfToFloat },
+  integerLinears,
+  safeSoftmax,
+  recogniseNorms,
+  recogniseActivations,
+];
