@@ -5,6 +5,7 @@ import { fusedBiases } from "./fused-biases.ts";
 import { fusedProducts } from "./fused-products.ts";
 import { groupQueryAttention } from "./group-query-attention.ts";
 import { multiHeadAttention } from "./multi-head-attention.ts";
+import { quantizedOperators } from "./quantized-operators.ts";
 import { rotaryEmbedding } from "./rotary.ts";
 import { skipNormalizations } from "./skip-normalizations.ts";
 
@@ -21,4 +22,5 @@ export const expansions: Readonly<Record<string, Expansion>> = {
   ...attention,
   ...multiHeadAttention,
   ...groupQueryAttention,
+  ...quantizedOperators,
 };
