@@ -5,7 +5,7 @@ import { tensorAttribute } from "../graph/attributes.ts";
 import { createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
 import type { ElementType } from "../onnx/element-type.ts";
-import type { Model, Value } from "../onnx/ir.ts";
+import type { Graph, Model, Node, Value } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { randomFloats } from "../quantization/testing/packed-forms.ts";
@@ -135,4 +135,55 @@ test("bfloat16, which ONNX Runtime does not multiply on CPUs, runs", async () =>
   found.forEach((v, i) => {
     expect(Math.abs(v - expected[i]!)).toBeLessThan(0.05 * (1 + Math.abs(v)));
   });
+});
+
+test("branches of If compute in float32 too, with weights of the graph around them", async () => {
+  const half = { type: "float16" as const, shape: ["n", size] };
+  const node = (op: string, inputs: string[], output: string, attributes: Node["attributes"] = {}): Node => ({
+    ...{ name: output, op, domain: "", inputs, outputs: [output], attributes, metadata: {} },
+  });
+  const branch = (name: string, op: string): Graph => ({
+    name,
+    nodes: [node("MatMul", ["h", "w"], `${name}:product`), node(op, [`${name}:product`, "bias"], `${name}:y`)],
+    inputs: [],
+    outputs: [{ name: `${name}:y`, ...half }],
+    initializers: new Map(),
+    values: new Map(),
+  });
+  const attributes = {
+    then_branch: { type: "graph", value: branch("then", "Add") } as const,
+    else_branch: { type: "graph", value: branch("else", "Sub") } as const,
+  };
+  const nodes = [node("Cast", ["x"], "h", { to: { type: "int", value: 10 } }), node("If", ["choice"], "z", attributes)];
+  const graph: Graph = {
+    name: "g",
+    nodes: [...nodes, node("Cast", ["z"], "y", { to: { type: "int", value: 1 } })],
+    inputs: [
+      { name: "x", type: "float32", shape: ["n", size] },
+      { name: "choice", type: "bool", shape: [] },
+    ],
+    outputs: [{ name: "y", type: "float32", shape: ["n", size] }],
+    initializers: new Map([
+      ["w", tensorFrom("float16", [size, size], randomFloats(size * size, 2, 0.3))],
+      ["bias", tensorFrom("float16", [size], randomFloats(size, 3))],
+    ]),
+    values: new Map(),
+  };
+  const model = toModel(graph, 17);
+  const lowered = halfToFloat(model);
+  expect(lowered.graph.initializers.get("w")).toBe(graph.initializers.get("w"));
+  for (const choice of [0, 1]) {
+    const results = await Promise.all(
+      [model, lowered].map(async (m) => {
+        const session = await onnxruntimeNode.open(encodeModel(m), { threads: 1 });
+        const { y } = await session.run({
+          x: { type: "float32", dims: [2, size], data: randomFloats(2 * size, 4) },
+          choice: { type: "bool", dims: [], data: Uint8Array.of(choice) },
+        });
+        await session.close();
+        return y?.data as Float32Array;
+      }),
+    );
+    for (const [i, value] of results[1]!.entries()) expect(value).toBeCloseTo(results[0]![i]!, 1);
+  }
 });
