@@ -40,10 +40,18 @@ export default class GradientCheckReporter implements Reporter {
 
   private compare(): void {
     const found = formatChecks(aggregate(readChecks(this.folder)));
-    if (process.env["UPDATE_DOCS"] === "1") writeFileSync(page, found);
-    else if (readFileSync(page, "utf8") !== found) {
-      console.error("docs/gradient-checks.jsonl does not agree with the checks that ran: npm run readme");
-      process.exitCode = 1;
+    if (process.env["UPDATE_DOCS"] === "1") {
+      writeFileSync(page, found);
+      return;
     }
+    const [listed, ran] = [readFileSync(page, "utf8"), found].map((text) => text.trimEnd().split("\n"));
+    const differences = [
+      ...(listed ?? []).filter((line) => !ran?.includes(line)).map((line) => `- ${line}`),
+      ...(ran ?? []).filter((line) => !listed?.includes(line)).map((line) => `+ ${line}`),
+    ];
+    if (differences.length === 0) return;
+    console.error("docs/gradient-checks.jsonl does not agree with the checks that ran: npm run readme");
+    console.error(differences.join("\n"));
+    process.exitCode = 1;
   }
 }
