@@ -2,6 +2,7 @@ import { attention } from "./attention.ts";
 import { biasedActivations } from "./biased-activations.ts";
 import type { Expansion } from "./expansion.ts";
 import { fusedBiases } from "./fused-biases.ts";
+import { fusedConvolutions } from "./fused-convolutions.ts";
 import { fusedProducts } from "./fused-products.ts";
 import { groupQueryAttention } from "./group-query-attention.ts";
 import { multiHeadAttention } from "./multi-head-attention.ts";
@@ -17,6 +18,7 @@ export const expansions: Readonly<Record<string, Expansion>> = {
   ...biasedActivations,
   ...skipNormalizations,
   ...fusedProducts,
+  ...fusedConvolutions,
   ...fusedBiases,
   ...rotaryEmbedding,
   ...attention,
