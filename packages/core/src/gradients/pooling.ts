@@ -159,6 +159,9 @@ export const pooling = {
     const zeros = g.filled(flat.shape, 0, x.type, flat);
     return [g.reshapeLike(g.scatterElements(zeros, first as Value, rows(dY), 2), x)];
   }),
-  /** Y = (sum of |X|^p over all places)^(1/p): dX = sign(X) |X|^(p-1) dY Y^(1-p); zero where Y is. Saves X and Y. */
-  GlobalLpPool: rule([9, 24], (c) => [lpGradient(c, (dY) => dY)]),
+  /**
+   * Y = (sum of |X|^p over all places)^(1/p): dX = sign(X) |X|^(p-1) dY Y^(1-p); zero where Y is. Saves X and Y.
+   * ONNX Runtime 1.30 has no kernel for the version of opset 22.
+   */
+  GlobalLpPool: rule([9, 21], (c) => [lpGradient(c, (dY) => dY)]),
 };
