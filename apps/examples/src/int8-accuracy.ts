@@ -150,6 +150,9 @@ for (const [name, model] of models) {
     console.log(rows.at(-1)?.join(" | "), `(${smoothed} smoothed)`);
   }
   details.push({ model: name, productErrors: calibrated.errors });
+  const worst = [...calibrated.errors].sort((a, b) => b.forward - a.forward).slice(0, 3);
+  for (const e of worst)
+    console.log(`  ${e.name}: error ${e.forward.toFixed(4)} forward, ${e.backward.toFixed(4)} backward`);
 }
 if (values.record) {
   const record = {

@@ -38,6 +38,8 @@ export interface Int8PlanOptions {
   readonly bits: WeightBits;
   /** Takes each tensor as it is made and says where it lies from then on; default: in memory. */
   readonly store?: (tensor: TensorData) => TensorData;
+  /** Also store what else the model reads, so that a graph's external data lies in one place. Default true. */
+  readonly storeOthers?: boolean;
   /** s per input channel of a product, by its key. */
   readonly smoothing?: ReadonlyMap<string, Float32Array>;
   /** Why a product stays in float32, by its key. */
@@ -121,7 +123,10 @@ export function createInt8Plan(original: Model, options: Int8PlanOptions): Int8P
     const backward = stored(quantizeColumns(matrix, outFeatures, inFeatures, bits));
     linears.set(key, { name: names.get(key) ?? key, forward: null, backward, smoothing: null });
   }
-  const others = options.store ? storeOthers(model, index, linears, store) : new Map<string, TensorData>();
+  const others =
+    options.store && options.storeOthers !== false
+      ? storeOthers(model, index, linears, store)
+      : new Map<string, TensorData>();
   return { bits, linears, kept, others };
 }
 

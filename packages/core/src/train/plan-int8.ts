@@ -23,6 +23,9 @@ import type { Int8Event } from "./training-run.ts";
  */
 export const LARGEST_ERROR = 0.05;
 
+/** Smoothing costs a multiplication of x; it is kept where the measured error of the forward falls below this share. */
+const WORTHWHILE = 0.8;
+
 export interface PlanInt8Options extends ForwardRunOptions {
   readonly model: Model;
   /** The float32 graph with adapter and loss, dropout off; a new one at every call. */
@@ -44,29 +47,35 @@ export interface CalibratedPlan {
 }
 
 /**
- * A plan for 8-bit arithmetic, calibrated on real data: one forward pass over the batches finds channels of the activations
- * that need smoothing, a second with backward pass measures the error of each product, and those above `largestError` stay
- * in float32. Costs two passes over the batches in float32, and some seconds for quantising a model of 100 M weights.
+ * A plan for 8-bit arithmetic, calibrated on real data: the error of each product is measured forward and backward, on the
+ * inputs and gradients of the float32 model; where some channels of an input are far larger than the others it is measured
+ * with smoothing too, and the better form taken; products above `largestError` stay in float32. Costs up to three passes over
+ * the batches in float32, and some seconds for quantising a model of 100 M weights.
  *
  * @throws PeftError NO_DATA, and those of `createEngineProcess`
  */
 export async function planInt8(options: PlanInt8Options): Promise<CalibratedPlan> {
-  const { build, batches, store, largestError = LARGEST_ERROR } = options;
+  const { store, largestError = LARGEST_ERROR } = options;
   const model = prepareModel(options.model);
   const bits = options.bits ?? (await detectWeightBits(onnxruntimeNode));
   const products = [...convertibleProducts(model).values()];
-  const smoothing = await smoothingFactors(model, products, bits, options);
-  const plan = createInt8Plan(model, { bits, smoothing, ...(store ? { store } : {}) });
+  const stored = store ? { store } : {};
+  const plan = createInt8Plan(model, { bits, ...stored });
   // Layers that are integers in the file have nothing to be measured against: the rounded form is the model.
   if ([...plan.linears.values()].every(({ forward }) => forward === null)) return { plan, errors: [] };
-
-  const { g, loss } = build();
-  const { sums, products: measured } = addErrorOutputs(g, loss, plan);
-  const parameters = Object.keys(options.parameters ?? {}).map((name) => g.value(name));
-  const program = buildEvaluationProgram(g, { [ERRORS]: sums }, parameters);
-  const found: Float32Array[] = [];
-  await runForward(program, batches, (outputs) => found.push(outputs[ERRORS]?.data as Float32Array), options);
-  const errors = productErrors(measured, found);
+  const errors = new Map(await measure(plan, options));
+  const linears = new Map(plan.linears);
+  const smoothing = await smoothingFactors(model, products, bits, options);
+  if (smoothing.size > 0) {
+    const keep = new Map([...plan.linears.keys()].filter((key) => !smoothing.has(key)).map((key) => [key, "as it is"]));
+    const smoothed = createInt8Plan(model, { bits, smoothing, keep, storeOthers: false, ...stored });
+    for (const [key, error] of await measure(smoothed, options)) {
+      const linear = smoothed.linears.get(key);
+      if (!linear || !(error.forward < WORTHWHILE * (errors.get(key)?.forward ?? 0))) continue;
+      errors.set(key, error);
+      linears.set(key, linear);
+    }
+  }
   const reasons = new Map<string, string>();
   for (const [key, { forward, backward }] of errors) {
     // Not "above": an error that is not a number is too large as well.
@@ -74,7 +83,21 @@ export async function planInt8(options: PlanInt8Options): Promise<CalibratedPlan
       reasons.set(key, `relative error ${forward.toFixed(3)} forward, ${backward.toFixed(3)} backward`);
     }
   }
-  return { plan: keepInFloat32(model, plan, reasons, store), errors: [...errors.values()] };
+  return { plan: keepInFloat32(model, { ...plan, linears }, reasons, store), errors: [...errors.values()] };
+}
+
+/** Runs the float32 graph beside the planned products and compares. */
+async function measure(
+  plan: Int8Plan,
+  { build, batches, ...options }: PlanInt8Options,
+): Promise<Map<string, ProductError>> {
+  const { g, loss } = build();
+  const { sums, products } = addErrorOutputs(g, loss, plan);
+  const parameters = Object.keys(options.parameters ?? {}).map((name) => g.value(name));
+  const program = buildEvaluationProgram(g, { [ERRORS]: sums }, parameters);
+  const found: Float32Array[] = [];
+  await runForward(program, batches, (outputs) => found.push(outputs[ERRORS]?.data as Float32Array), options);
+  return productErrors(products, found);
 }
 
 /** What a run reports of its plan. */
