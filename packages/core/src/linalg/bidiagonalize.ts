@@ -1,10 +1,14 @@
-import { accumulate, addScaled, dot, norm, type Reflectors } from "./householder.ts";
+import { createArena } from "./arena.ts";
+import { accumulate, norm, type Reflectors } from "./householder.ts";
+import type { Kernels } from "./kernels.ts";
 import type { Matrix } from "./matrix.ts";
 
 /** A = U·B·Vᵀ with B upper bidiagonal: `diagonal` [n] and `above` [n - 1]. */
 export interface Bidiagonal {
   readonly diagonal: Float64Array;
   readonly above: Float64Array;
+  /** The loops that work on `ut` and `vt`. */
+  readonly kernels: Kernels;
   /** Rows are the columns of U, [n, m]; absent when not asked for. */
   readonly ut?: Float64Array;
   /** [n, n] */
@@ -19,20 +23,23 @@ export interface Bidiagonal {
  */
 export function bidiagonalize(source: Matrix, vectors: boolean): Bidiagonal {
   const { rows: m, columns: n } = source;
-  const a = Float64Array.from(source.data);
+  const arena = createArena(3 * m * n + 2 * n * n + 2 * n, 7);
+  const { array, kernels } = arena;
+  const a = array(m * n);
+  a.set(source.data);
   const diagonal = new Float64Array(n);
   const above = new Float64Array(Math.max(0, n - 1));
-  const left: Reflectors = { vectors: new Float64Array(n * m), taus: new Float64Array(n), width: m, first: 0 };
+  const left: Reflectors = { vectors: array(n * m), taus: new Float64Array(n), width: m, first: 0 };
   const right: Reflectors = {
-    vectors: new Float64Array(Math.max(0, n - 1) * n),
+    vectors: array(Math.max(0, n - 1) * n),
     taus: new Float64Array(Math.max(0, n - 1)),
     width: n,
     first: 1,
   };
   /** Sums over i >= k of a[i, k] a[i, j]: what the reflection of column k takes from column j, before its scaling. */
-  let sums = new Float64Array(n);
-  let next = new Float64Array(n);
-  for (let i = 0; i < m; i++) addScaled(a[i * n] as number, a, i * n, sums, 0, n);
+  let sums = array(n);
+  let next = array(n);
+  for (let i = 0; i < m; i++) kernels.addScaled(a[i * n] as number, a, i * n, sums, 0, n);
 
   for (let k = 0; k < n; k++) {
     // Left reflection of column k.
@@ -75,17 +82,12 @@ export function bidiagonalize(source: Matrix, vectors: boolean): Bidiagonal {
     const [from, count] = [k + 1, n - k - 1];
     for (let i = k + 1; i < m; i++) {
       const at = i * n + from;
-      addScaled(-(v[vAt + i] as number), sums, from, a, at, count);
-      const g = sigma * dot(a, at, u, uAt + from, count);
-      const lead = (a[at] as number) - g * (u[uAt + from] as number);
-      for (let j = 0; j < count; j++) {
-        const x = (a[at + j] as number) - g * (u[uAt + from + j] as number);
-        a[at + j] = x;
-        next[from + j] = (next[from + j] as number) + lead * x;
-      }
+      const part = kernels.addScaledDot(-(v[vAt + i] as number), sums, from, a, at, u, uAt + from, count);
+      const g = sigma * part;
+      kernels.chain(g, u, uAt + from, a, at, (a[at] as number) - g * (u[uAt + from] as number), next, from, count);
     }
     [sums, next] = [next, sums];
   }
-  if (!vectors) return { diagonal, above };
-  return { diagonal, above, ut: accumulate(left, n), vt: accumulate(right, n) };
+  if (!vectors) return { diagonal, above, kernels };
+  return { diagonal, above, kernels, ut: accumulate(arena, left, n), vt: accumulate(arena, right, n) };
 }

@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { dot } from "./householder.ts";
+import { plainKernels } from "./kernels.ts";
 import { type Matrix, matrix } from "./matrix.ts";
 import { checkFinite, checkSquare } from "./measure.ts";
 
@@ -17,7 +17,7 @@ export function cholesky(a: Matrix): Matrix {
   const { data: l } = matrix(n, n);
   for (let i = 0; i < n; i++) {
     for (let j = 0; j <= i; j++) {
-      const rest = (a.data[i * n + j] as number) - dot(l, i * n, l, j * n, j);
+      const rest = (a.data[i * n + j] as number) - plainKernels.dot(l, i * n, l, j * n, j);
       if (j < i) l[i * n + j] = rest / (l[j * n + j] as number);
       else if (rest > 0) l[i * n + i] = Math.sqrt(rest);
       else {

@@ -1,3 +1,6 @@
+import type { Arena } from "./arena.ts";
+import type { Kernels } from "./kernels.ts";
+
 /**
  * Householder reflections H = I - tau v vᵀ with v = (1, ...): H x = (beta, 0, ...). Golub and Van Loan, Matrix Computations,
  * section 5.1; the sign of beta is chosen so that nothing cancels.
@@ -40,27 +43,9 @@ export function reflect(v: Float64Array, start: number, count: number): Reflecto
   return { tau: (beta - first) / beta, beta };
 }
 
-/** Dot product of two stretches of numbers; four sums, so that additions do not wait for each other. */
-export function dot(x: Float64Array, i: number, y: Float64Array, j: number, count: number): number {
-  let [a, b, c, d] = [0, 0, 0, 0];
-  let k = 0;
-  for (; k + 3 < count; k += 4) {
-    a += (x[i + k] as number) * (y[j + k] as number);
-    b += (x[i + k + 1] as number) * (y[j + k + 1] as number);
-    c += (x[i + k + 2] as number) * (y[j + k + 2] as number);
-    d += (x[i + k + 3] as number) * (y[j + k + 3] as number);
-  }
-  for (; k < count; k++) a += (x[i + k] as number) * (y[j + k] as number);
-  return a + b + (c + d);
-}
-
-/** y += factor * x. */
-export function addScaled(factor: number, x: Float64Array, i: number, y: Float64Array, j: number, count: number): void {
-  for (let k = 0; k < count; k++) y[j + k] = (y[j + k] as number) + factor * (x[i + k] as number);
-}
-
 /** row · H for the reflector whose v stands at `at` of `v`; both stretches are contiguous. */
 export function reflectRow(
+  kernels: Kernels,
   row: Float64Array,
   start: number,
   v: Float64Array,
@@ -69,7 +54,7 @@ export function reflectRow(
   tau: number,
 ): void {
   if (tau === 0) return;
-  addScaled(-tau * dot(row, start, v, at, count), v, at, row, start, count);
+  kernels.addScaled(-tau * kernels.dot(row, start, v, at, count), v, at, row, start, count);
 }
 
 /** Reflections that are applied to a row one after the other while it is in the cache. */
@@ -87,15 +72,19 @@ export interface Reflectors {
  * Product H_0 · H_1 ... of reflections as rows: row j is the product times unit vector j, for j < `rows`. Built from the last
  * reflection to the first, in blocks whose vectors stay in the second cache. Some 4 width rows² - 4/3 rows³ operations.
  */
-export function accumulate({ vectors, taus, width, first }: Reflectors, rows: number): Float64Array {
-  const out = new Float64Array(rows * width);
+export function accumulate(
+  { array, kernels }: Arena,
+  { vectors, taus, width, first }: Reflectors,
+  rows: number,
+): Float64Array {
+  const out = array(rows * width);
   for (let j = 0; j < rows; j++) out[j * width + j] = 1;
   for (let top = taus.length; top > 0; top -= block) {
     const bottom = Math.max(0, top - block);
     for (let j = first + bottom; j < rows; j++) {
       for (let k = Math.min(top - 1, j - first); k >= bottom; k--) {
         const at = first + k;
-        reflectRow(out, j * width + at, vectors, k * width + at, width - at, taus[k] as number);
+        reflectRow(kernels, out, j * width + at, vectors, k * width + at, width - at, taus[k] as number);
       }
     }
   }
@@ -104,6 +93,7 @@ export function accumulate({ vectors, taus, width, first }: Reflectors, rows: nu
 
 /** Applies reflections `from` to `to` of {@link Reflectors} to row `row` of `rows`, in this order. */
 export function reflectRowBy(
+  kernels: Kernels,
   { vectors, taus, width, first }: Reflectors,
   from: number,
   to: number,
@@ -112,7 +102,7 @@ export function reflectRowBy(
 ): void {
   for (let k = from; k < to; k++) {
     const at = first + k;
-    reflectRow(rows, row * width + at, vectors, k * width + at, width - at, taus[k] as number);
+    reflectRow(kernels, rows, row * width + at, vectors, k * width + at, width - at, taus[k] as number);
   }
 }
 

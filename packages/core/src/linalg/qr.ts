@@ -1,3 +1,4 @@
+import { createArena } from "./arena.ts";
 import { accumulate, reflect, reflectionBlock, reflectRowBy } from "./householder.ts";
 import { type Matrix, matrix, transpose } from "./matrix.ts";
 import { checkFinite } from "./measure.ts";
@@ -21,7 +22,10 @@ export function qr(a: Matrix, options: { readonly positive?: boolean } = {}): Qr
   checkFinite(a, "qr");
   const { rows: m, columns: n } = a;
   const k = Math.min(m, n);
-  const { data: columns } = transpose(a);
+  const arena = createArena((n + k) * m, 2);
+  const { kernels } = arena;
+  const columns = arena.array(n * m);
+  columns.set(transpose(a).data);
   const taus = new Float64Array(k);
   const diagonal = new Float64Array(k);
   const reflectors = { vectors: columns, taus, width: m, first: 0 };
@@ -31,16 +35,16 @@ export function qr(a: Matrix, options: { readonly positive?: boolean } = {}): Qr
       const { tau, beta } = reflect(columns, j * m + j, m - j);
       taus[j] = tau;
       diagonal[j] = beta;
-      for (let c = j + 1; c < to; c++) reflectRowBy(reflectors, j, j + 1, columns, c);
+      for (let c = j + 1; c < to; c++) reflectRowBy(kernels, reflectors, j, j + 1, columns, c);
     }
-    for (let c = to; c < n; c++) reflectRowBy(reflectors, from, to, columns, c);
+    for (let c = to; c < n; c++) reflectRowBy(kernels, reflectors, from, to, columns, c);
   }
   const r = matrix(k, n);
   for (let i = 0; i < k; i++) {
     r.data[i * n + i] = diagonal[i] as number;
     for (let j = i + 1; j < n; j++) r.data[i * n + j] = columns[j * m + i] as number;
   }
-  const qt = accumulate(reflectors, k);
+  const qt = accumulate(arena, reflectors, k);
   if (options.positive) {
     for (let i = 0; i < k; i++) {
       if ((diagonal[i] as number) >= 0) continue;

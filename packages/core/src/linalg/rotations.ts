@@ -1,3 +1,5 @@
+import type { Kernels } from "./kernels.ts";
+
 /** Sweeps that are put off and applied together. */
 const sweeps = 32;
 /** Columns of a panel: 64 doubles of a row are 512 bytes, and a panel of 1000 rows stays in the second cache. */
@@ -8,6 +10,7 @@ const panel = 64;
  * whole panels: the rows are read once for 32 sweeps and not once for each.
  */
 export class RowRotations {
+  readonly #kernels: Kernels;
   readonly #data: Float64Array;
   readonly #columns: number;
   readonly #cosines: Float64Array;
@@ -18,7 +21,8 @@ export class RowRotations {
   #sweep = -1;
   #size = 0;
 
-  constructor(data: Float64Array, rows: number, columns: number) {
+  constructor(kernels: Kernels, data: Float64Array, rows: number, columns: number) {
+    this.#kernels = kernels;
     this.#data = data;
     this.#columns = columns;
     this.#cosines = new Float64Array(sweeps * Math.max(1, rows));
@@ -49,41 +53,28 @@ export class RowRotations {
   }
 
   #apply(left: number, right: number): void {
-    const [data, columns, cosines, sines] = [this.#data, this.#columns, this.#cosines, this.#sines];
+    const [kernels, data, columns, cosines, sines] = [
+      this.#kernels,
+      this.#data,
+      this.#columns,
+      this.#cosines,
+      this.#sines,
+    ];
     let at = 0;
     for (let sweep = 0; sweep <= this.#sweep; sweep++) {
       let row = this.#starts[sweep] as number;
       const end = at + (this.#counts[sweep] as number);
       // Two rotations at a time share the row between them.
       for (; at + 1 < end; at += 2, row += 2) {
-        const [c, s, d, t] = [
-          cosines[at] as number,
-          sines[at] as number,
-          cosines[at + 1] as number,
-          sines[at + 1] as number,
-        ];
-        const p = row * columns;
-        const q = p + columns;
-        const r = q + columns;
-        for (let j = left; j < right; j++) {
-          const x = data[p + j] as number;
-          const y = data[q + j] as number;
-          const z = data[r + j] as number;
-          const middle = c * y - s * x;
-          data[p + j] = c * x + s * y;
-          data[q + j] = d * middle + t * z;
-          data[r + j] = d * z - t * middle;
-        }
-      }
-      for (; at < end; at++, row++) {
+        const p = row * columns + left;
         const [c, s] = [cosines[at] as number, sines[at] as number];
-        const [p, q] = [row * columns, (row + 1) * columns];
-        for (let j = left; j < right; j++) {
-          const x = data[p + j] as number;
-          const y = data[q + j] as number;
-          data[p + j] = c * x + s * y;
-          data[q + j] = c * y - s * x;
-        }
+        const [d, t] = [cosines[at + 1] as number, sines[at + 1] as number];
+        kernels.rotateTwice(data, p, p + columns, p + 2 * columns, right - left, c, s, d, t);
+      }
+      if (at < end) {
+        const p = row * columns + left;
+        kernels.rotate(data, p, p + columns, right - left, cosines[at] as number, sines[at] as number);
+        at++;
       }
     }
   }

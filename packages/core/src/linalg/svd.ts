@@ -144,9 +144,9 @@ function tall(a: Matrix): Svd {
     n,
     a.data.map((x) => x / scale),
   );
-  const { diagonal: s, above, ut, vt } = bidiagonalize(scaled, true);
+  const { diagonal: s, above, kernels, ut, vt } = bidiagonalize(scaled, true);
   if (!ut || !vt) throw new PeftError("SVD_NOT_CONVERGED", "the factors are missing.");
-  diagonalize(s, above, new RowRotations(ut, n, m), new RowRotations(vt, n, n));
+  diagonalize(s, above, new RowRotations(kernels, ut, n, m), new RowRotations(kernels, vt, n, n));
   const by = order(s);
   return {
     u: transpose(sortedRows(ut, m, by)),

@@ -1,5 +1,7 @@
 import { PeftError } from "../errors.ts";
-import { accumulate, addScaled, dot, reflect } from "./householder.ts";
+import { createArena } from "./arena.ts";
+import { accumulate, reflect } from "./householder.ts";
+import type { Kernels } from "./kernels.ts";
 import { type Matrix, matrix, transpose } from "./matrix.ts";
 import { checkFinite, checkSquare, frobeniusNorm } from "./measure.ts";
 import { RowRotations } from "./rotations.ts";
@@ -16,6 +18,7 @@ const sweepsPerValue = 60;
 interface Tridiagonal {
   readonly diagonal: Float64Array;
   readonly off: Float64Array;
+  readonly kernels: Kernels;
   /** Rows are the columns of Q with A = Q·T·Qᵀ. */
   readonly qt: Float64Array;
 }
@@ -26,11 +29,14 @@ interface Tridiagonal {
  */
 function tridiagonalize(source: Matrix): Tridiagonal {
   const n = source.rows;
-  const a = Float64Array.from(source.data);
+  const arena = createArena(3 * n * n + n, 4);
+  const { array, kernels } = arena;
+  const a = array(n * n);
+  a.set(source.data);
   const off = new Float64Array(Math.max(0, n - 1));
-  const vectors = new Float64Array(Math.max(0, n - 1) * n);
+  const vectors = array(Math.max(0, n - 1) * n);
   const taus = new Float64Array(Math.max(0, n - 1));
-  const w = new Float64Array(n);
+  const w = array(n);
   for (let k = 0; k < n - 1; k++) {
     const first = k + 1;
     const count = n - first;
@@ -40,15 +46,15 @@ function tridiagonalize(source: Matrix): Tridiagonal {
     taus[k] = tau;
     off[k] = beta;
     if (tau === 0) continue;
-    for (let i = first; i < n; i++) w[i] = tau * dot(a, i * n + first, vectors, at, count);
-    addScaled((-tau / 2) * dot(w, first, vectors, at, count), vectors, at, w, first, count);
+    for (let i = first; i < n; i++) w[i] = tau * kernels.dot(a, i * n + first, vectors, at, count);
+    kernels.addScaled((-tau / 2) * kernels.dot(w, first, vectors, at, count), vectors, at, w, first, count);
     for (let i = first; i < n; i++) {
-      addScaled(-(vectors[k * n + i] as number), w, first, a, i * n + first, count);
-      addScaled(-(w[i] as number), vectors, at, a, i * n + first, count);
+      kernels.addScaled(-(vectors[k * n + i] as number), w, first, a, i * n + first, count);
+      kernels.addScaled(-(w[i] as number), vectors, at, a, i * n + first, count);
     }
   }
   const diagonal = Float64Array.from({ length: n }, (_, i) => a[i * (n + 1)] as number);
-  return { diagonal, off, qt: accumulate({ vectors, taus, width: n, first: 1 }, n) };
+  return { diagonal, off, kernels, qt: accumulate(arena, { vectors, taus, width: n, first: 1 }, n) };
 }
 
 /** One implicit QR sweep with Wilkinson's shift over rows lo to hi. Golub and Van Loan, section 8.3.5. */
@@ -102,8 +108,8 @@ export function symmetricEigen(a: Matrix): SymmetricEigen {
       even.data[i * n + j] = (x + y) / 2;
     }
   }
-  const { diagonal: d, off: e, qt } = tridiagonalize(even);
-  const rotations = new RowRotations(qt, n, n);
+  const { diagonal: d, off: e, kernels, qt } = tridiagonalize(even);
+  const rotations = new RowRotations(kernels, qt, n, n);
   let budget = sweepsPerValue * n;
   for (let hi = n - 1; hi > 0; ) {
     let lo = hi;
