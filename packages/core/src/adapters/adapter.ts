@@ -64,17 +64,21 @@ export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, Flo
   return { type: adapted.method.type, config: adapted.config, tensors };
 }
 
-/** Values of a tensor that files leave out, because config and base model determine them. */
-function remade(graph: Graph, { site, method, config, shared, parameters }: SitePlan, role: string): AdapterTensor {
+/** Values of tensors that files leave out, because config and base model determine them; made at the first call. */
+function remaker(
+  graph: Graph,
+  { site, method, config, shared, parameters }: SitePlan,
+): (role: string) => AdapterTensor {
   const frozen = frozenSite(graph, site);
-  const parameter = [...shared, ...parameters].find((p) => p.role === role);
-  if (!parameter) throw new PeftError("PARAMETER", `${method.type} has no tensor "${role}".`);
-  const random = createRandom(streamSeed(0, "init", parameter.name));
-  const started = method.start?.({ site, config, frozen, random }) ?? {};
-  const base = (): Float32Array => frozen[parameter.replaces ?? "weight"]();
-  return {
-    dims: parameter.shape,
-    data: started[role] ?? parameter.spec.init({ shape: parameter.shape, random, base }),
+  let started: ByRole<Float32Array> | undefined;
+  return (role) => {
+    const parameter = [...shared, ...parameters].find((p) => p.role === role);
+    if (!parameter) throw new PeftError("PARAMETER", `${method.type} has no tensor "${role}".`);
+    const { name, shape, spec, replaces } = parameter;
+    started ??= method.start?.({ site, config, frozen, random: createRandom(streamSeed(0, "init", site.name)) }) ?? {};
+    const base = (): Float32Array => frozen[replaces ?? "weight"]();
+    const random = createRandom(streamSeed(0, "init", name));
+    return { dims: shape, data: started[role] ?? spec.init({ shape, random, base }) };
   };
 }
 
@@ -98,8 +102,9 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
   const used = new Set<string>();
   const take = (plan: SitePlan): AdaptedSite => {
     const found: [string, AdapterTensor][] = [];
+    const remade = remaker(graph, plan);
     for (const { name, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
-      const tensor = adapter.tensors.get(name) ?? (spec.saved === false ? remade(graph, plan, role) : undefined);
+      const tensor = adapter.tensors.get(name) ?? (spec.saved === false ? remade(role) : undefined);
       const isNew = !used.has(name);
       used.add(name);
       if (!tensor) {

@@ -8,7 +8,7 @@ import { methodOf } from "../methods/registry.ts";
 import type { TensorData } from "../onnx/ir.ts";
 import { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import type { Adapter } from "./adapter.ts";
-import { parseAdapterConfig } from "./select.ts";
+import { type AdapterConfig, parseAdapterConfig } from "./select.ts";
 import { targetFields } from "./targets.ts";
 
 /** An adapter as the modules in `formats/peft` read and write it: snake_case fields and tensors without peft's prefix. */
@@ -46,14 +46,21 @@ function modulesOf(method: Method, tensors: Iterable<string>): string[] {
   return [...new Set(modules)].filter((module) => !names.has(`${module}.${full.keys["weight"]}`));
 }
 
+/** The adapter in the form in which files hold it: most methods have one form only. */
+export function inPeftForm(adapter: Adapter): Adapter {
+  const written = methodOf(adapter.type).peft?.write?.(adapter);
+  return written ? { ...adapter, config: written.config as AdapterConfig, tensors: written.tensors } : adapter;
+}
+
 /**
  * The config fields and tensors of an adapter folder that `peft` loads (methods that `peft` has), for `writePeftFolder`.
  * @param options.fanInFanOut the adapted modules store their weights [in, out] (GPT-2's Conv1D)
  * @example
  * await writePeftFolder("adapter", toPeft(adapter));
  */
-export function toPeft(adapter: Adapter, options: { readonly fanInFanOut?: boolean } = {}): PeftFiles {
-  const method = methodOf(adapter.type);
+export function toPeft(original: Adapter, options: { readonly fanInFanOut?: boolean } = {}): PeftFiles {
+  const method = methodOf(original.type);
+  const adapter = inPeftForm(original);
   const names = fileNames(method);
   const config: Record<string, unknown> = { ...adapter.otherFields, peft_type: method.type, inference_mode: true };
   for (const [name, value] of Object.entries(adapter.config)) {

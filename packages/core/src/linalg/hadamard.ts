@@ -98,6 +98,17 @@ function mixBlocks(data: Float64Array, table: Matrix, power: number, transposed:
   return out;
 }
 
+/** True for the orders that {@link hadamard} has. */
+export function isHadamardOrder(n: number): boolean {
+  try {
+    factorsOf(n);
+    return true;
+  } catch (error) {
+    if (PeftError.isInstance(error)) return false;
+    throw error;
+  }
+}
+
 function transform({ rows, columns, data }: Matrix, transposed: boolean, factor: number): Matrix {
   const { table, power } = factorsOf(columns);
   let out = Float64Array.from(data);

@@ -3,8 +3,8 @@ import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.
 import { createAdapterSet } from "../adapters/adapter-set.ts";
 import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
 import { mergeAdapter, unmergeAdapter } from "../adapters/merge.ts";
-import { fromPeft, toPeft } from "../adapters/peft-files.ts";
-import { type AdapterConfigInput, methodConfig } from "../adapters/select.ts";
+import { fromPeft, inPeftForm, toPeft } from "../adapters/peft-files.ts";
+import { type AdapterConfigInput, parseAdapterConfig } from "../adapters/select.ts";
 import { findSites } from "../adapters/sites.ts";
 import { adapterFeeds, makeSwappable } from "../adapters/swappable.ts";
 import { tinyModel, tinySizes } from "../adapters/testing/tiny-model.ts";
@@ -54,7 +54,7 @@ async function runAdapted(adapted: AdaptedGraph, values: ReadonlyMap<string, Flo
 /** Start values moved at random: what training does. */
 function moved(adapted: AdaptedGraph, seed: number, noise: number): Map<string, Float32Array> {
   const random = testRandom(seed);
-  const trainable = new Set(adapted.parameters.filter((p) => p.trainable).map((p) => p.name));
+  const trainable = new Set(adapted.parameters.filter((p) => p.trainable && p.spec.saved !== false).map((p) => p.name));
   return new Map(
     [...initialParameters(adapted, seed)].map(([name, v]) => [
       name,
@@ -85,8 +85,10 @@ test("every method is tried", () => {
 
 describe.each(
   triedConfigs.map((tried) => [[tried.type, ...(tried.variant ? [tried.variant] : [])].join(", "), tried] as const),
-)("%s", (_, { type, config, noise = 0.3 }) => {
+)("%s", (_, { type, config, noise = 0.3, stopsGradients = false }) => {
   const method = methodOf(type);
+  const promised = declared(method.identityAtStart, parseAdapterConfig(method, config));
+  const isDrawn = type === "LORA" && !("initLoraWeights" in config);
   const inject = (): AdaptedGraph => injectAdapter(model, { method, config, wantedOutputs: ["logits"] });
   const trained = (seed: number): Adapter => {
     const adapted = inject();
@@ -97,7 +99,6 @@ describe.each(
     const adapted = inject();
     const base = await runModel(model);
     const start = await runAdapted(adapted, initialParameters(adapted, 1));
-    const promised = declared(method.identityAtStart, methodConfig(adapted.config));
     if (promised === true) expect(start).toEqual(base);
     else if (promised === "rounded") close(start, base, 1e-5);
     else differ(start, base);
@@ -120,7 +121,7 @@ describe.each(
     });
     for (const [name, values] of initialParameters(only, 5))
       if (a.has(name) && !name.startsWith("base_model.")) expect(values).toEqual(a.get(name));
-    if (method.type === "LORA") expect(initialParameters(inject(), 6)).not.toEqual(a);
+    if (isDrawn) expect(initialParameters(inject(), 6)).not.toEqual(a);
   });
 
   test("merged equals unmerged, and unmerging gives the base back", async () => {
@@ -143,15 +144,20 @@ describe.each(
     );
   });
 
-  test("saved and read back, tensors, options and unknown fields", () => {
-    const adapter = trained(4);
-    const files = toPeft(adapter);
+  test("saved and read back, tensors, options and unknown fields", async () => {
+    const own = trained(4);
+    const adapter = inPeftForm(own);
+    const files = toPeft(own);
     const back = fromPeft({ ...files, config: { ...files.config, some_new_field: [1, 2] } });
     expect(back.type).toBe(adapter.type);
     // Modules that a method chose by itself are named in the file: peft has no defaults for most models.
     const chosen = inject().plans.flatMap(({ site, method: own }) => (own.type === method.type ? [site.name] : []));
     expect(back.config).toEqual({ ...adapter.config, targetModules: adapter.config.targetModules ?? chosen });
     expect(back.tensors).toEqual(adapter.tensors);
+    if (adapter.config !== own.config) {
+      // Written in another form: the same model all the same.
+      close(await runModel(mergeAdapter(model, back)), await runModel(mergeAdapter(model, own)), 1e-5);
+    }
     expect(toPeft(back).config["some_new_field"]).toEqual([1, 2]);
   });
 
@@ -161,7 +167,9 @@ describe.each(
     const run = async (feeds: Feeds): Promise<Float32Array> =>
       (await session.run({ input_ids: tokens, ...feeds }, ["logits"]))["logits"]!.data as Float32Array;
     const base = await runModel(model);
-    expect(await run(adapterFeeds(swappable, null))).toEqual(base);
+    const isBase = (found: Float32Array): void =>
+      promised === "rounded" ? close(found, base, 1e-6) : expect(found).toEqual(base);
+    isBase(await run(adapterFeeds(swappable, null)));
     const set = createAdapterSet(swappable);
     const [a, b] = [trained(5), trained(6)];
     set.add("a", a);
@@ -172,7 +180,7 @@ describe.each(
     close(await run(set.feeds("a")), await runModel(mergeAdapter(model, a)), 1e-5);
     set.disable();
     expect(set.active).toBeNull();
-    expect(await run(set.feeds())).toEqual(base);
+    isBase(await run(set.feeds()));
     set.enable();
     set.delete("b");
     expect([set.names, set.active]).toEqual([["a"], null]);
@@ -215,7 +223,7 @@ describe.each(
     } as const;
     const at = async (v: ReadonlyMap<string, Float32Array>) => session.run({ ...fixed, ...feedsOf(adapted, v) });
     const analytic = await at(values);
-    const trainable = adapted.parameters.filter((p) => p.trainable);
+    const trainable = adapted.parameters.filter((p) => p.trainable && !(stopsGradients && /lora_[AB]/.test(p.name)));
     for (const parameters of [trainable, ...trainable.map((p) => [p])]) {
       const directions = new Map(parameters.map((p) => [p.name, values.get(p.name)!.map(() => random() * 2 - 1)]));
       const shifted = (h: number) =>

@@ -1,9 +1,13 @@
 import { z } from "zod";
-import { PeftError } from "../errors.ts";
+import { multiply, scale as scaleMatrix, subtract } from "../linalg/matrix.ts";
+import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
+import { doraDelta, doraUpdate, magnitudeSpec, magnitudes } from "./dora.ts";
 import { kaimingUniform, normal, zeros } from "./init.ts";
 import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lora-convolution.ts";
+import { embeddingDelta, embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
+import { inPlainForm, type JointStart, jointStarts, startTogether, subtractsStart } from "./lora-starts.ts";
 import { scaledProduct } from "./matrix.ts";
-import { type AdapterTensor, defineMethod } from "./method.ts";
+import { defineMethod, type ParameterSpec } from "./method.ts";
 
 // 1. Config
 export const loraConfig = z.strictObject({
@@ -19,65 +23,120 @@ export const loraConfig = z.strictObject({
   rankPattern: z.record(z.string(), z.int().positive().max(65_536)).default({}),
   /** Alpha of single modules. */
   alphaPattern: z.record(z.string(), z.number()).default({}),
-  /** Start of A: true is PyTorch's uniform one, "gaussian" N(0, 1/r^2). B starts at zero with both. */
-  initLoraWeights: z.union([z.literal(true), z.literal("gaussian")]).default(true),
+  /**
+   * Start: true is PyTorch's uniform A, "gaussian" A ~ N(0, 1/r²), both with B = 0; "pissa" and "olora" begin in the directions of
+   * the weight, "orthogonal" with two factors whose product is zero (linear modules): see `lora-starts.ts`.
+   */
+  initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts])]).default(true),
+  /** Train the norms of the weight's rows apart from their directions (DoRA; linear modules): see `dora.ts`. */
+  useDora: z.boolean().default(false),
+  /** A bias at the end of the update; merging needs modules that have one. */
+  loraBias: z.boolean().default(false),
 });
 export type LoraConfig = z.output<typeof loraConfig>;
 
 /** What B·A is multiplied by. */
 export const loraScale = ({ r, alpha, useRslora }: LoraConfig): number => alpha / (useRslora ? Math.sqrt(r) : r);
 
-const tensor = (t: AdapterTensor | undefined): AdapterTensor => {
-  if (!t) throw new PeftError("PARAMETER", "A LoRA site needs both lora_A and lora_B.");
-  return t;
-};
+const isJoint = (start: LoraConfig["initLoraWeights"]): start is JointStart =>
+  jointStarts.some((name) => name === start);
 
 /**
  * LoRA: y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ with W frozen. Hu et al. 2021, arXiv 2106.09685; scale = alpha / r, or alpha / sqrt(r)
  * (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732). Dropout acts on the update's x only.
  * Shapes: x [..., in], W [out, in], A [r, in], B [out, r], y [..., out]. Parameters: r * (in + out) per site.
- * Convolutions have a form of their own: {@link convolutionUpdate}.
+ * Convolutions and embeddings have forms of their own: {@link convolutionUpdate}, {@link embeddingUpdate}.
  * @example
  * injectAdapter(model, { method: lora, config: { r: 8, alpha: 16, targetModules: ["query", "value"] } });
  */
 export const lora = defineMethod<LoraConfig>({
   type: "LORA",
   paper: "2106.09685",
-  kinds: ["linear", "conv"],
-  identityAtStart: true,
+  kinds: ["linear", "conv", "embedding"],
+  identityAtStart: ({ initLoraWeights, useDora }) => (isJoint(initLoraWeights) || useDora ? "rounded" : true),
   neutral: "empty",
   config: loraConfig,
   defaultTargets: null,
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
 
   // 2. Parameters: B starts at zero, so a new adapter changes nothing.
-  parameters(site, { r, initLoraWeights }) {
-    const init = initLoraWeights === true ? kaimingUniform(Math.sqrt(5)) : normal(1 / r);
+  parameters(site, config) {
+    const { r, initLoraWeights, useDora, loraBias } = config;
+    const init = initLoraWeights === "gaussian" ? normal(1 / r) : kaimingUniform(Math.sqrt(5));
     if (site.kind === "conv") return convolutionParameters(site, r, init);
+    if (site.kind === "embedding") return embeddingParameters(site, r);
+    const a: ParameterSpec = { shape: [r, site.inFeatures], free: ["r", null], init };
+    const b: ParameterSpec = { shape: [site.outFeatures, r], free: [null, "r"], init: zeros };
+    const fixed = { trainable: false } as const;
     return {
-      A: { shape: [r, site.inFeatures], free: ["r", null], init },
-      B: { shape: [site.outFeatures, r], free: [null, "r"], init: zeros },
+      A: a,
+      B: b,
+      ...(loraBias ? { bias: { shape: [site.outFeatures], init: zeros } } : {}),
+      ...(useDora ? { magnitude: magnitudeSpec(site) } : {}),
+      ...(subtractsStart(initLoraWeights) ? { A0: { ...a, ...fixed }, B0: { ...b, ...fixed } } : {}),
+    };
+  },
+  start(input) {
+    const { site, config, frozen } = input;
+    if (site.kind !== "linear") return {};
+    const { initLoraWeights: start, r } = config;
+    const pair = isJoint(start) ? startTogether(start, input, r, loraScale(config)) : {};
+    const { A, B } = pair;
+    return {
+      ...pair,
+      ...(A && B && subtractsStart(start) ? { A0: A.slice(), B0: B.slice() } : {}),
+      ...(config.useDora ? { magnitude: magnitudes(site, frozen) } : {}),
     };
   },
 
   // 3. Forward: the scale sits on the rank-sized product, the cheapest place.
-  forward(g, { x, y, site }, { A, B }, config) {
-    if (!A || !B) throw new PeftError("PARAMETER", "A LoRA site needs both A and B.");
+  forward(g, at, values, config) {
+    const { x, y, site } = at;
+    const scale = loraScale(config);
+    if (site.kind === "embedding")
+      return g.add(y, embeddingUpdate(g, x, roleOf(values, "embeddingA"), roleOf(values, "embeddingB"), scale));
+    const [A, B] = [roleOf(values, "A"), roleOf(values, "B")];
     const seen = g.dropout(x, config.dropout);
-    if (site.kind === "conv") return g.add(y, convolutionUpdate(g, seen, A, B, site, loraScale(config)));
-    const h = g.fusedMatMul(seen, A, { transB: true, alpha: loraScale(config) }); // [..., r]
-    return g.add(y, g.fusedMatMul(h, B, { transB: true }));
+    if (site.kind === "conv") return g.add(y, convolutionUpdate(g, seen, A, B, site, scale));
+    const { A0, B0, bias, magnitude } = values;
+    // With a subtracted start the update is s·([B, -B0])·[A; A0].
+    const [left, right] = A0 && B0 ? [g.concat([B, g.neg(B0)], 1), g.concat([A, A0], 0)] : [B, A];
+    const h = g.fusedMatMul(seen, right, { transB: true, alpha: scale }); // [..., r]
+    const product = g.fusedMatMul(h, left, { transB: true });
+    const update = bias ? g.add(product, g.mul(bias, scale)) : product;
+    return magnitude ? doraUpdate(g, at, { A: right, B: left, magnitude, update, seen, scale }) : g.add(y, update);
   },
 
   // 4. Delta: scale·B·A, [out, in]; for a module that is stored [in, out] its transpose.
-  delta({ A, B }, config, site) {
-    const [a, b, scale] = [tensor(A), tensor(B), loraScale(config)];
+  delta(tensors, config, site, frozen) {
+    const scale = loraScale(config);
+    if (site.kind === "embedding")
+      return { weight: { add: embeddingDelta(roleOf(tensors, "embeddingA"), roleOf(tensors, "embeddingB"), scale) } };
+    const [a, b] = [roleOf(tensors, "A"), roleOf(tensors, "B")];
     if (site.kind === "conv") return { weight: { add: convolutionDelta(a, b, site, scale) } };
-    return { weight: { add: scaledProduct(b, a, scale, site.fanInFanOut ?? false) } };
+    const { A0, B0, bias, magnitude } = tensors;
+    const shift = bias ? { bias: { add: bias.data.map((v) => v * scale) } } : {};
+    const isPlain = !A0 || !B0;
+    if (isPlain && !magnitude)
+      return { weight: { add: scaledProduct(b, a, scale, site.fanInFanOut ?? false) }, ...shift };
+    const product = multiply(toMatrix(b), toMatrix(a));
+    const update = scaleMatrix(isPlain ? product : subtract(product, multiply(toMatrix(B0), toMatrix(A0))), scale);
+    const change = magnitude ? doraDelta(frozenMatrix(site, frozen), update, magnitude.data) : update;
+    return { weight: addToWeight(site, change), ...shift };
   },
+  deltaNeedsWeight: ({ useDora }) => useDora,
 
   // 5. Keys
-  keys: { A: "lora_A.weight", B: "lora_B.weight" },
+  keys: {
+    A: "lora_A.weight",
+    B: "lora_B.weight",
+    bias: "lora_B.bias",
+    magnitude: "lora_magnitude_vector",
+    A0: "lora_A0.weight",
+    B0: "lora_B0.weight",
+    embeddingA: "lora_embedding_A",
+    embeddingB: "lora_embedding_B",
+  },
 
   swap: {
     config: (config) => ({
@@ -89,16 +148,21 @@ export const lora = defineMethod<LoraConfig>({
       rankPattern: {},
       alphaPattern: {},
     }),
-    tensors({ A, B }, config) {
-      const [a, b, scale] = [tensor(A), tensor(B), loraScale(config)];
-      return { A: a, B: { dims: b.dims, data: b.data.map((v) => v * scale) } };
+    tensors(tensors, config) {
+      const scale = loraScale(config);
+      const scaled = ["B", "B0", "bias", "embeddingB"];
+      return Object.fromEntries(
+        Object.entries(tensors).map(([role, tensor]) => [
+          role,
+          scaled.includes(role) ? { dims: tensor.dims, data: tensor.data.map((v) => v * scale) } : tensor,
+        ]),
+      );
     },
   },
   peft: {
     names: { alpha: "lora_alpha", dropout: "lora_dropout" },
+    write: inPlainForm,
     only: {
-      use_dora: [false],
-      lora_bias: [false],
       bias: ["none"],
       use_qalora: [false],
       layer_replication: [null],

@@ -187,6 +187,8 @@ export interface Method<C extends object = object> {
   readonly peft?: {
     /** camelCase name here to snake_case name there. */
     readonly names?: Readonly<Record<string, string>>;
+    /** The same adapter in a form that peft knows, where it has none of its own for this one. */
+    write?(adapter: FileForm<C>): FileForm<C>;
     /** Fields that must have one of these values, because others change what is computed. */
     readonly only?: Readonly<Record<string, readonly unknown[]>>;
   };
@@ -197,6 +199,12 @@ export const declared = <C extends object, T extends boolean | string>(
   value: T | OfConfig<C, T> | undefined,
   config: C,
 ): T | false => (typeof value === "function" ? value(config) : (value ?? false));
+
+/** Options and tensors by name. */
+export interface FileForm<C> {
+  readonly config: C;
+  readonly tensors: ReadonlyMap<string, AdapterTensor>;
+}
 
 /** Declares a method; checks nothing at run time, infers the config's type. */
 export const defineMethod = <C extends object>(method: Method<C>): Method<C> => method;

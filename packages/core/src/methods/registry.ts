@@ -17,17 +17,21 @@ import { hydra } from "./hydra.ts";
 import { ia3 } from "./ia3.ts";
 import { kronA } from "./kron-a.ts";
 import { lnTuning } from "./ln-tuning.ts";
+import { loca } from "./loca.ts";
 import { loha } from "./loha.ts";
 import { lokr } from "./lokr.ts";
+import { loldu } from "./loldu.ts";
 import { lora } from "./lora.ts";
 import type { Method } from "./method.ts";
 import { miss } from "./miss.ts";
 import { mos } from "./mos.ts";
 import { oft } from "./oft.ts";
 import { paca } from "./paca.ts";
+import { qwha } from "./qwha.ts";
 import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
 import { shira } from "./shira.ts";
+import { svf } from "./svf.ts";
 import { trainableTokens } from "./trainable-tokens.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
@@ -36,7 +40,8 @@ const methods: readonly Method[] = [
   ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss],
   ...[loha, lokr, kronA, hira, glora],
   ...[oft, boft, hra, road],
-  ...[fourierFt, c3a, shira, paca],
+  ...[fourierFt, loca, qwha, c3a, shira, paca],
+  ...[svf, loldu],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
 ];
 

@@ -8,6 +8,8 @@ export interface TriedConfig {
   readonly config: AdapterConfigInput;
   /** How far tensors are moved from their start at random, where 0.3 is too much or too little. */
   readonly noise?: number;
+  /** Part of the forward is taken without gradient: A and B are checked against that definition elsewhere. */
+  readonly stopsGradients?: true;
 }
 
 const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
@@ -148,6 +150,37 @@ export const triedConfigs: readonly TriedConfig[] = [
   { type: "PACA", config: config({ r: 3, alpha: 5, targetModules: "all-linear" }) },
   { type: "PACA", variant: "largest columns", config: config({ r: 2, selection: "weightNorm", ...mixed }) },
   { type: "TRAINABLE_TOKENS", config: config({ tokenIndices: [2, 3, 7], targetModules: ["word_embeddings"] }) },
+  {
+    type: "LORA",
+    variant: "DoRA",
+    config: config({ r: 2, alpha: 3, useDora: true, dropout: 0.1, targetModules: "all-linear" }),
+    stopsGradients: true,
+  },
+  { type: "LORA", variant: "with a bias", config: config({ r: 2, loraBias: true, ...mixed }) },
+  {
+    type: "LORA",
+    variant: "PiSSA",
+    config: config({ r: 2, alpha: 4, initLoraWeights: "pissa", targetModules: "all-linear" }),
+  },
+  {
+    type: "LORA",
+    variant: "OLoRA and DoRA",
+    config: config({ r: 2, initLoraWeights: "olora", useDora: true, ...mixed }),
+    stopsGradients: true,
+  },
+  { type: "LORA", variant: "orthogonal start", config: config({ r: 4, initLoraWeights: "orthogonal", ...mixed }) },
+  { type: "LORA", variant: "embeddings", config: config({ r: 2, targetModules: ["word_embeddings", "query"] }) },
+  { type: "SVF", config: config({ targetModules: "all-linear" }) },
+  { type: "LOLDU", config: config({ r: 4, alpha: 6, targetModules: "all-linear" }) },
+  { type: "LOLDU", variant: "drawn pivots", config: config({ r: 3, initMethod: "normal", ...mixed }) },
+  { type: "LOLDU", variant: "pivots of one", config: config({ r: 3, initMethod: "ones", ...mixed }) },
+  { type: "LOCA", config: config({ nFrequency: 6, scaling: 4, targetModules: "all-linear" }) },
+  {
+    type: "LOCA",
+    variant: "fixed places",
+    config: config({ nFrequency: 6, scaling: 3, learnLocations: false, initWeights: "normal", ...mixed }),
+  },
+  { type: "QHFT", config: config({ r: 1, scaling: 20, targetModules: "all-linear" }) },
   { type: "BITFIT", config: {} },
   { type: "LN_TUNING", config: config({ modulesToSave: ["classifier"] }) },
   {

@@ -1,0 +1,136 @@
+import { z } from "zod";
+import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
+import { dctMatrix } from "../linalg/dct.ts";
+import { matrix } from "../linalg/matrix.ts";
+import type { Value } from "../onnx/ir.ts";
+import { tensorFrom } from "../onnx/tensor.ts";
+import { addToWeight, roleOf } from "./dense.ts";
+import { normal, zeros } from "./init.ts";
+import { createLocations } from "./loca-locations.ts";
+import { defineMethod } from "./method.ts";
+
+// 1. Config
+export const locaConfig = z.strictObject({
+  /** Trained coefficients per module. */
+  nFrequency: z.int().positive().max(10_000_000).default(1000),
+  scaling: z.number().default(100),
+  /** Move the places of the coefficients during the first share of the training. */
+  learnLocations: z.boolean().default(true),
+  /** Steps on coefficients, then steps on places, in turn. */
+  coefficientSteps: z.int().positive().default(10),
+  locationSteps: z.int().positive().default(20),
+  /** Share of the training after which the places stay. */
+  locationShare: z.number().min(0).max(1).default(0.1),
+  /** In cells of the grid. */
+  locationLearningRate: z.number().positive().default(0.5),
+  initWeights: z.enum(["zero", "normal"]).default("zero"),
+});
+export type LocaConfig = z.output<typeof locaConfig>;
+
+/** The four neighbours of a place: which of its two indices moves, and where to. */
+export const neighbours = [
+  { axis: 0, by: 1 },
+  { axis: 0, by: -1 },
+  { axis: 1, by: 1 },
+  { axis: 1, by: -1 },
+] as const;
+
+/** The cosine matrix of a size, one initialiser for all modules. */
+function table(g: Builder, n: number): Value {
+  const name = `dct:${n}`;
+  return g.has(name) ? g.value(name) : g.initializer(name, tensorFrom("float32", [n, n], dctMatrix(n).data));
+}
+
+/**
+ * LoCA: dW = scaling · Cᵀ·S·D with orthonormal cosine matrices C [out, out], D [in, in] and S zero but for n coefficients a_k at places (l1_k, l2_k),
+ * which are learned too. Du et al. 2025, arXiv 2502.06820 (no official code; schedule and constants are this project's reading). Places that
+ * meet add up. A place's gradient is the central difference of the loss over its neighbours: four leaves that are always zero sit
+ * there (`probe`), and their gradients are exactly what is needed; see `loca-locations.ts`. Parameters: n per site, and 2 n integers.
+ */
+export const loca = defineMethod<LocaConfig>({
+  type: "LOCA",
+  paper: "2502.06820",
+  kinds: ["linear"],
+  identityAtStart: ({ initWeights }) => initWeights === "zero",
+  neutral: "empty",
+  config: locaConfig,
+  defaultTargets: null,
+  // 2. Parameters
+  parameters({ name, inFeatures, outFeatures }, { nFrequency: n, initWeights, learnLocations }) {
+    if (n > inFeatures * outFeatures) {
+      throw new PeftError(
+        "RANK_TOO_LARGE",
+        `LoCA with ${n} coefficients; "${name}" has ${inFeatures * outFeatures} places.`,
+        {
+          hint: "Lower nFrequency.",
+        },
+      );
+    }
+    return {
+      a: { shape: [n], init: initWeights === "zero" ? zeros : normal(1) },
+      locations: {
+        shape: [2, n],
+        trainable: false,
+        fileType: "int64",
+        init({ random }) {
+          const order = random.permutation(inFeatures * outFeatures).subarray(0, n);
+          return Float32Array.from([
+            ...order.map((p) => Math.floor(p / inFeatures)),
+            ...order.map((p) => p % inFeatures),
+          ]);
+        },
+      },
+      ...(learnLocations ? { probe: { shape: [neighbours.length, n], init: zeros, saved: false } } : {}),
+    };
+  },
+  // 3. Forward on activations: y + ((x·Dsᵀ) * a)·Cs, the rows of C and D gathered at the places.
+  forward(g, { x, y, site }, values, { scaling }) {
+    const [c, d] = [table(g, site.outFeatures), table(g, site.inFeatures)];
+    const [l1, l2] = g.split(g.cast(roleOf(values, "locations"), "int64"), [1, 1], 0).map((v) => g.squeeze(v, [0]));
+    if (!l1 || !l2) throw new PeftError("PARAMETER", "LoCA's locations are rows and columns.");
+    const branch = (rows: Value, columns: Value, weights: Value): Value =>
+      g.matMul(g.mul(g.fusedMatMul(x, g.gather(d, columns), { transB: true }), weights), g.gather(c, rows));
+    const sum = g.add(y, branch(l1, l2, g.mul(roleOf(values, "a"), scaling)));
+    const probe = values["probe"];
+    if (!probe) return sum;
+    const moved = (index: Value, by: number, size: number): Value =>
+      g.max(g.min(g.add(index, g.ints([by])), g.ints([size - 1])), g.ints([0]));
+    const rows = g.split(
+      probe,
+      neighbours.map(() => 1),
+      0,
+    );
+    return neighbours.reduce((total, { axis, by }, k) => {
+      const weights = g.mul(g.squeeze(rows[k] as Value, [0]), scaling);
+      const [p, q] = axis === 0 ? [moved(l1, by, site.outFeatures), l2] : [l1, moved(l2, by, site.inFeatures)];
+      return g.add(total, branch(p, q, weights));
+    }, sum);
+  },
+  // 4. Delta
+  delta(tensors, { scaling }, site) {
+    const { data: a } = roleOf(tensors, "a");
+    const { data: locations } = roleOf(tensors, "locations");
+    const [c, d] = [dctMatrix(site.outFeatures), dctMatrix(site.inFeatures)];
+    const change = matrix(site.outFeatures, site.inFeatures);
+    a.forEach((value, k) => {
+      const [p, q] = [locations[k] as number, locations[a.length + k] as number];
+      if (!(p >= 0 && p < site.outFeatures && q >= 0 && q < site.inFeatures))
+        throw new PeftError(
+          "PARAMETER",
+          `Place (${p}, ${q}) lies outside "${site.name}" [${site.outFeatures}, ${site.inFeatures}].`,
+        );
+      for (let o = 0; o < site.outFeatures; o++) {
+        const factor = scaling * value * (c.data[p * site.outFeatures + o] as number);
+        for (let i = 0; i < site.inFeatures; i++) {
+          const at = o * site.inFeatures + i;
+          change.data[at] = (change.data[at] as number) + factor * (d.data[q * site.inFeatures + i] as number);
+        }
+      }
+    });
+    return { weight: addToWeight(site, change) };
+  },
+  // 5. Keys
+  keys: { a: "loca_spectrum", locations: "loca_location", probe: "loca_probe" },
+  hooks: createLocations,
+});

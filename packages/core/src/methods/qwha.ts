@@ -1,0 +1,103 @@
+import { z } from "zod";
+import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
+import { hadamard, isHadamardOrder, iwht } from "../linalg/hadamard.ts";
+import { matrix, scale } from "../linalg/matrix.ts";
+import type { Value } from "../onnx/ir.ts";
+import { tensorFrom } from "../onnx/tensor.ts";
+import { addToWeight, roleOf } from "./dense.ts";
+import { zeros } from "./init.ts";
+import { kroneckerProduct } from "./kronecker.ts";
+import { defineMethod } from "./method.ts";
+
+// 1. Config
+export const qwhaConfig = z.strictObject({
+  /** The number of coefficients is r (in + out): that of LoRA with this rank. */
+  r: z.int().positive().max(65_536).default(64),
+  scaling: z.number().positive().default(4000),
+});
+export type QwhaConfig = z.output<typeof qwhaConfig>;
+
+/** n as a · 2^k with 2^k near its root: H_n is the Kronecker product of H_a and H_(2^k). */
+function splitOf(n: number): [number, number] {
+  let [a, b] = [n, 1];
+  while (a % 2 === 0 && b * b < n && isHadamardOrder(a / 2)) [a, b] = [a / 2, b * 2];
+  return [a, b];
+}
+
+function table(g: Builder, n: number): Value {
+  const name = `hadamard:${n}`;
+  return g.has(name) ? g.value(name) : g.initializer(name, tensorFrom("float32", [n, n], hadamard(n).data));
+}
+
+/**
+ * QWHA: dW = scaling / sqrt(out) · F·H / in, F zero but for r (in + out) trained coefficients at fixed places, H the Walsh-Hadamard matrix. Jeon
+ * et al. 2025, arXiv 2509.17428. Computed as (x·Hᵀ)·Fᵀ, the transform of x by two small products. Coefficients start at zero; the start from
+ * the error of a quantised base needs calibration and is not made here. Widths: 2^k, and 2^k times the orders of `hadamard`.
+ */
+export const qwha = defineMethod<QwhaConfig>({
+  type: "QHFT",
+  paper: "2509.17428",
+  kinds: ["linear"],
+  identityAtStart: true,
+  neutral: "empty",
+  config: qwhaConfig,
+  defaultTargets: null,
+  refuses: ({ inFeatures }) =>
+    isHadamardOrder(inFeatures) ? null : `no Hadamard matrix of order ${inFeatures} is known here`,
+  // 2. Parameters: row indices first, then transform indices.
+  parameters({ name, inFeatures, outFeatures }, { r }) {
+    const count = r * (inFeatures + outFeatures);
+    if (count > inFeatures * outFeatures) {
+      throw new PeftError(
+        "RANK_TOO_LARGE",
+        `QWHA with r ${r} has ${count} coefficients; "${name}" has ${inFeatures * outFeatures} places.`,
+        {
+          hint: "Lower r.",
+        },
+      );
+    }
+    return {
+      values: { shape: [count], init: zeros },
+      positions: {
+        shape: [2, count],
+        trainable: false,
+        fileType: "int64",
+        init({ random }) {
+          const order = random.permutation(inFeatures * outFeatures).subarray(0, count);
+          return Float32Array.from([
+            ...order.map((p) => Math.floor(p / inFeatures)),
+            ...order.map((p) => p % inFeatures),
+          ]);
+        },
+      },
+    };
+  },
+  // 3. Forward
+  forward(g, { x, y, site }, values, { scaling }) {
+    const { inFeatures: n, outFeatures: m } = site;
+    const [rows, columns] = g.split(g.cast(roleOf(values, "positions"), "int64"), [1, 1], 0);
+    const flat = g.reshape(g.add(g.mul(rows as Value, g.ints([n])), columns as Value), ["?count"]);
+    const coefficients = g.mul(roleOf(values, "values"), scaling / (Math.sqrt(m) * n));
+    const dense = g.reshape(g.scatterElements(g.filled([m * n], 0), flat, coefficients, 0), [m, n]); // F
+    const [a, b] = splitOf(n);
+    const transformed = kroneckerProduct(g, x, table(g, a), table(g, b)); // [rows, n]: x·Hᵀ
+    return g.add(y, g.reshapeLike(g.fusedMatMul(transformed, dense, { transB: true }), y));
+  },
+  // 4. Delta: rows of F·H are Hᵀ applied to the rows of F.
+  delta(tensors, { scaling }, site) {
+    const { inFeatures: n, outFeatures: m } = site;
+    const positions = roleOf(tensors, "positions").data;
+    const { data } = roleOf(tensors, "values");
+    const f = matrix(m, n);
+    data.forEach((value, i) => {
+      const [row, column] = [positions[i] as number, positions[data.length + i] as number];
+      if (!(row >= 0 && row < m && column >= 0 && column < n))
+        throw new PeftError("PARAMETER", `Coefficient (${row}, ${column}) lies outside "${site.name}" [${m}, ${n}].`);
+      f.data[row * n + column] = value;
+    });
+    return { weight: addToWeight(site, scale(iwht(f), scaling / Math.sqrt(m))) };
+  },
+  // 5. Keys
+  keys: { values: "qhft_spectrum", positions: "qhft_indices" },
+});
