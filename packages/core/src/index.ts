@@ -109,8 +109,10 @@ export { type HydraConfig, hydra } from "./methods/hydra.ts";
 export { type Ia3Config, ia3 } from "./methods/ia3.ts";
 export { type KronAConfig, kronA } from "./methods/kron-a.ts";
 export { lnTuning } from "./methods/ln-tuning.ts";
+export { type LocaConfig, loca } from "./methods/loca.ts";
 export { type LohaConfig, loha } from "./methods/loha.ts";
 export { type LokrConfig, lokr } from "./methods/lokr.ts";
+export { type LolduConfig, loldu } from "./methods/loldu.ts";
 export { type LoraConfig, lora } from "./methods/lora.ts";
 export {
   type AdapterTensor,
@@ -126,10 +128,12 @@ export { type MissConfig, miss } from "./methods/miss.ts";
 export { type MosConfig, mos } from "./methods/mos.ts";
 export { type OftConfig, oft } from "./methods/oft.ts";
 export { type PacaConfig, paca } from "./methods/paca.ts";
+export { type QwhaConfig, qwha } from "./methods/qwha.ts";
 export { type RandloraConfig, randlora } from "./methods/randlora.ts";
 export { listMethods, methodOf } from "./methods/registry.ts";
 export { type RoadConfig, road } from "./methods/road.ts";
 export { type ShiraConfig, shira } from "./methods/shira.ts";
+export { svf } from "./methods/svf.ts";
 export { type TrainableTokensConfig, trainableTokens } from "./methods/trainable-tokens.ts";
 export { type VbloraConfig, vblora } from "./methods/vblora.ts";
 export { type VeraConfig, vera } from "./methods/vera.ts";
