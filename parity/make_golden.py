@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx fused gradients exports names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -36,9 +36,9 @@ from generators import (  # noqa: E402
 PARTS = {
     "models": models.make,
     "onnx": onnx_exports.make,
-    "fused": fused.make,
     "gradients": gradients.make,
     "exports": exports.make,
+    "fused": fused.make,
     "names": names.make,
     "adapters": adapters.make,
     "methods": methods.make,

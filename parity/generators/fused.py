@@ -1,4 +1,5 @@
-"""Fused forms of the tiny models, as ONNX Runtime's tools write them, beside the plain exports: golden/models/<name>/onnx/.
+"""Fused forms of the tiny models, as ONNX Runtime's tools write them, beside the plain exports: golden/models/<name>/onnx/
+and golden/exports/<name>/.
 
 model_optimized.onnx  the transformer optimiser of the onnxruntime package (packed QKV in Attention, EmbedLayerNormalization,
                       SkipLayerNormalization, BiasGelu). It knows the attention of transformers 4 only, so the scores are
@@ -23,7 +24,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers import optimizer
 
+from .architectures import build
 from .common import MODELS
+from .exports import EXPORTS, exported
 from .inputs import make_inputs, model_inputs
 from .models import TINY, load
 from .onnx_exports import AXES, narrowed, without_paths
@@ -94,6 +97,29 @@ def extended(name: str) -> onnx.ModelProto:
             MODELS / name / "onnx" / "model_torchscript.onnx", options, providers=["CPUExecutionProvider"]
         )
         return onnx.load(options.optimized_model_filepath)
+
+
+def optimized_vision(name: str) -> onnx.ModelProto:
+    """ViT and CLIP: the optimiser knows CLIP's current attention, and ViT's of transformers 4."""
+    modeling = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+    eager = modeling.eager_attention_forward
+    if name == "vit":
+        modeling.eager_attention_forward = classic_attention
+    try:
+        model = build(name)
+        model.set_attn_implementation("eager")
+        plain = exported(name, "torchscript17", model)
+    finally:
+        modeling.eager_attention_forward = eager
+    config = getattr(model.config, "vision_config", model.config)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(plain, path)
+        result = optimizer.optimize_model(
+            str(path), name, num_heads=config.num_attention_heads, hidden_size=config.hidden_size, opt_level=0
+        )
+        result.topological_sort()
+        return result.model
 
 
 class Graph:
@@ -301,10 +327,10 @@ FUSED = {
 
 
 def make() -> None:
-    for file, build in FUSED.items():
+    for file, construct in FUSED.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = build()
+            model = construct()
         without_paths(model)
         name = file.split("/")[0]
         difference = largest_difference(name, model)
@@ -315,3 +341,11 @@ def make() -> None:
         path.write_bytes(model.SerializeToString(deterministic=True))
         shown = "not run" if difference is None else f"differs by {difference:.1e}"
         print(f"  models/{file}  {len(model.graph.node)} nodes, {path.stat().st_size:,} bytes, {shown}", flush=True)
+    for name in ("vit", "clip"):  # compared with PyTorch by the test that reads all exports
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = optimized_vision(name)
+        without_paths(model)
+        path = EXPORTS / name / "model_optimized.onnx"
+        path.write_bytes(model.SerializeToString(deterministic=True))
+        print(f"  exports/{name}/model_optimized.onnx  {len(model.graph.node)} nodes, {path.stat().st_size:,} bytes", flush=True)

@@ -5,6 +5,7 @@ import { isReached, valuesBehind } from "../adapters/reach.ts";
 import { findSites } from "../adapters/sites.ts";
 import { differentiate } from "../autodiff/differentiate.ts";
 import { readSafetensors } from "../formats/safetensors/read.ts";
+import { prepareModel } from "../lowering/lower-model.ts";
 import { full } from "../methods/full.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
@@ -108,7 +109,7 @@ function inject(model: Model, group: string, tensors: Tensors): AdaptedGraph {
   const adapted = [...tensors.keys()].flatMap((key) => (key.startsWith(prefix) ? [key.slice(prefix.length)] : []));
   const modules = new Set(adapted.map((name) => name.replace(/\.lora_[AB]\.weight$/, "")));
   const behind = valuesBehind(
-    model.graph,
+    prepareModel(model).graph,
     model.graph.outputs.map((v) => v.name),
   );
   const targets = sites.filter((s) => s.kind === "linear" && modules.has(s.name) && isReached(s, behind));
