@@ -31,9 +31,8 @@ test.each([
   "((a?){1000}){1000}b",
   "(a*a*a*)*b",
 ])("%s does not explode", (pattern) => {
-  const started = performance.now();
+  // A backtracking engine would run into the time limit of the test, and for years beyond it.
   expect(compilePattern(pattern)("a".repeat(500))).toBe(false);
-  expect(performance.now() - started).toBeLessThan(2000);
 });
 
 test.each([

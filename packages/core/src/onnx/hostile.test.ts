@@ -229,10 +229,9 @@ test("many tiny fields and equal names cost no more than their number", () => {
   const attributes: wire.Piece = (w) => {
     for (let i = 0; i < 100_000; i++) wire.attributePiece(`a${i}`, 2)(w);
   };
-  const start = performance.now();
+  // Quadratic time would run into the time limit of the test.
   decodeModel(wire.modelBytes(wire.identityGraph(values)));
   decodeModel(wire.modelBytes([wire.nodePiece("Op", ["x"], ["y"], attributes), ...edges]));
-  expect(performance.now() - start).toBeLessThan(15_000);
 });
 
 test("versions outside the range, and a missing version, are refused", () => {
