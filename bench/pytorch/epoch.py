@@ -62,7 +62,10 @@ def main() -> None:
         ]
 
     train, validation = rows("train.jsonl"), rows("validation.jsonl")
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.model, num_labels=len(settings["labels"]))
+    # The checkpoint is stored in half precision, in which transformers would also compute.
+    model = AutoModelForSequenceClassification.from_pretrained(
+        arguments.model, num_labels=len(settings["labels"]), dtype=torch.float32
+    )
     model = get_peft_model(
         model,
         LoraConfig(
@@ -70,7 +73,9 @@ def main() -> None:
             lora_alpha=settings["alpha"],
             lora_dropout=settings["dropout"],
             target_modules=settings["targetModules"],
-            modules_to_save=["classifier"],
+            # The checkpoint has no pooler: it is trained as a whole, like the head, and on the other side too.
+            modules_to_save=["classifier", "pooler"],
+            exclude_modules=r".*pooler.*",
             task_type="SEQ_CLS",
         ),
     )

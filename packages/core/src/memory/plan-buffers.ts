@@ -7,7 +7,7 @@ export const views = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Ide
 /** Operators that may write their result over an input of the same shape that nobody reads any more. */
 export const inPlace = new Set([
   ...["Add", "Sub", "Mul", "Div", "Neg", "Abs", "Exp", "Sqrt", "Tanh", "Sigmoid", "Erf", "Relu", "HardSigmoid"],
-  ...["Reciprocal", "Log", "Clip", "Softmax", "Min", "Max", "Pow"],
+  ...["Reciprocal", "Log", "Clip", "Softmax", "Min", "Max", "Pow", "ScatterElements", "ScatterND"],
 ]);
 
 /** Memory that values lie in, one after another. */
