@@ -4,7 +4,7 @@ One table for everything that exports models: the golden exports (`exports.py`) 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,7 +83,7 @@ class Architecture:
     length: int = 9
     # The gradient of every parameter is asked for beside LoRA's: for models whose weight is not in linear layers.
     full: bool = False
-    # Ends of linear layers that peft refuses to adapt.
+    # Ends of linear layers that peft refuses to adapt, or adapts without effect.
     without_lora: tuple[str, ...] = ()
 
 
@@ -489,7 +489,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "wav2vec2": audio(hf.Wav2Vec2ForCTC, hf.Wav2Vec2Config, 94),
     "wav2vec2-stable": audio(hf.Wav2Vec2ForCTC, hf.Wav2Vec2Config, 95, do_stable_layer_norm=True, feat_extract_norm="layer"),
     "hubert": audio(hf.HubertForCTC, hf.HubertConfig, 96),
-    "wavlm": audio(hf.WavLMForCTC, hf.WavLMConfig, 97),
+    # Its attention reads the weights of its linear layers and never calls them: in PyTorch an adapter there has no effect.
+    "wavlm": replace(audio(hf.WavLMForCTC, hf.WavLMConfig, 97), without_lora=("q_proj", "k_proj", "v_proj", "out_proj")),
     "ast": Architecture(
         lambda: hf.ASTForAudioClassification(
             hf.ASTConfig(**(VISION | dict(patch_size=4)), frequency_stride=4, time_stride=4, max_length=16, num_mel_bins=8, num_labels=3)

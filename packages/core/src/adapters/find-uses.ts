@@ -91,7 +91,6 @@ const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse |
   ["Gather", (index, node) => embeddingUse(index, node) ?? packedGather(index, node)],
   ["Conv", convUse],
   ["BatchNormalization", normUse],
-  ["InstanceNormalization", normUse],
   ["LayerNormalization", normUse],
   ["RMSNormalization", normUse],
   ["SimplifiedLayerNormalization", normUse],

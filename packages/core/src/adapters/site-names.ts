@@ -6,6 +6,8 @@ import type { Operand, Site } from "./site.ts";
 export interface SiteName {
   readonly name: string;
   readonly source: Site["nameSource"];
+  /** What the name of the parameter has before the path where it was traced: "model." */
+  readonly outer?: string;
 }
 
 /**
@@ -98,8 +100,30 @@ export function siteNameOf(index: GraphIndex, nodes: readonly Node[], weight: Op
     const scope = pathInMetadata(node) ?? pathInNodeName(node);
     if (scope === null) continue;
     if (fromParameter !== null && isAncestor(scope, fromParameter)) break;
-    if (scope !== "") return { name: scope, source: "scope" };
+    if (scope === "") continue;
+    const outer = fromParameter?.endsWith(`.${scope}`) ? { outer: fromParameter.slice(0, -scope.length) } : {};
+    return { name: scope, source: "scope", ...outer };
   }
   if (fromParameter !== null) return { name: fromParameter, source: "parameter" };
   return { name: weight.initializer, source: "weight" };
+}
+
+const firstPart = (name: string): string => name.split(".")[0] ?? "";
+
+/**
+ * Names with the modules around them that were never called, and so are in no scope: OPTForCausalLM calls `model.decoder`, whose nodes
+ * are traced as "decoder". Names of parameters show what is missing. One may be that of another module's equal weight, so at
+ * least two must say the same and none another thing.
+ */
+export function withOuterModules(names: readonly SiteName[]): SiteName[] {
+  const said = new Map<string, string[]>();
+  for (const { name, outer } of names) {
+    if (outer !== undefined) said.set(firstPart(name), [...(said.get(firstPart(name)) ?? []), outer]);
+  }
+  return names.map((entry) => {
+    const outers = entry.source === "scope" ? (said.get(firstPart(entry.name)) ?? []) : [];
+    const [outer] = outers;
+    if (outer === undefined || outers.length < 2 || outers.some((other) => other !== outer)) return entry;
+    return { ...entry, name: outer + entry.name };
+  });
 }

@@ -10,7 +10,7 @@ import { genAiRenaming } from "./genai-names.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { type Naming, renameSites } from "./naming.ts";
 import type { ConvWindow, Operand, Site } from "./site.ts";
-import { type SiteName, siteNameOf } from "./site-names.ts";
+import { type SiteName, siteNameOf, withOuterModules } from "./site-names.ts";
 import type { FoundUse } from "./use-parts.ts";
 
 interface Group {
@@ -37,11 +37,18 @@ export function findSites(model: Model, { naming = "file" }: { readonly naming?:
   const index = indexGraph(prepareModel(model).graph);
   const rename = genAiRenaming(model);
   const groups = new Map<string, Group>();
-  for (const found of findUses(index)) {
-    const { nodes, weight, bias } = found.use;
-    // What quantises a module's input is named after the value, and so after the module before.
-    const own = nodes.filter(({ op }) => op !== "DynamicQuantizeLinear");
-    const { name: given, source } = found.name ?? siteNameOf(index, own, weight, bias);
+  const uses = findUses(index);
+  const names = withOuterModules(
+    uses.map((found) => {
+      const { nodes, weight, bias } = found.use;
+      // What quantises a module's input is named after the value, and so after the module before.
+      const own = nodes.filter(({ op }) => op !== "DynamicQuantizeLinear");
+      return found.name ?? siteNameOf(index, own, weight, bias);
+    }),
+  );
+  for (const [i, found] of uses.entries()) {
+    const { weight } = found.use;
+    const { name: given, source } = names[i] as SiteName;
     const name = rename(given);
     const first = repeatedCall(index, groups, found, name);
     if (first) {

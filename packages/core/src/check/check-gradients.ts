@@ -18,7 +18,9 @@ import { syntheticInputs } from "./synthetic-inputs.ts";
 import { floatsOf, isFiniteEverywhere, outputOf } from "./vectors.ts";
 
 /** Steps of the central differences, relative to the size of a parameter's values; each is a quarter of the one before. */
-const steps = [0.25, 0.0625, 0.015_625, 0.003_906_25];
+const steps = [0.25, 0.0625, 0.015_625, 0.003_906_25, 0.000_976_562_5, 0.000_244_140_625];
+/** Relative difference of two steps at which smaller ones are not tried. */
+const settled = 1e-3;
 const directions = 2;
 
 /** How analytic gradients compare with finite differences along random directions. */
@@ -258,17 +260,16 @@ async function difference(
         return [name, d ? own.map((x, i) => x + step * (d[i] as number)) : own];
       }),
     );
-  const slopes: number[] = [];
+  let wide: number | null = null;
+  let best = { slope: 0, noise: Number.POSITIVE_INFINITY };
   for (const step of steps) {
     const [ahead, behind] = [await lossAt(program, moved(step)), await lossAt(program, moved(-step))];
-    slopes.push((ahead - behind) / (2 * step));
-  }
-  let best = { slope: slopes[0] ?? 0, noise: Number.POSITIVE_INFINITY };
-  for (let i = 1; i < slopes.length; i++) {
-    const [wide, narrow] = [slopes[i - 1] as number, slopes[i] as number];
-    const noise = Math.abs(wide - narrow);
+    const narrow = (ahead - behind) / (2 * step);
+    const noise = wide === null ? Number.POSITIVE_INFINITY : Math.abs(wide - narrow);
     // The error of a central difference falls with the square of the step: one Richardson extrapolation.
-    if (noise < best.noise) best = { slope: narrow + (narrow - wide) / 15, noise };
+    if (wide !== null && noise < best.noise) best = { slope: narrow + (narrow - wide) / 15, noise };
+    if (noise < settled * Math.abs(narrow)) break;
+    wide = narrow;
   }
   return best;
 }

@@ -64,7 +64,7 @@ export function lengthCandidates(graph: Graph): readonly number[] {
     (v) => isContinuous(v) && v.shape.length >= 2 && v.shape.slice(1).some((d) => typeof d === "string"),
   )
     ? [32, 64, 224, 400, 3000, 16_000, 384, 512]
-    : [8, 16, 5, 32, 77, 128, 512];
+    : [8, 16, 5, 32, 77, 128, 512, ...Array.from({ length: 20 }, (_, i) => i + 1)];
 }
 
 /** Sizes that constant shapes of a graph hold: what an exporter wrote in is among them, and then nothing else runs. */
