@@ -29,6 +29,12 @@ SELECTION: dict[str, tuple[str, ...]] = {
     "whisper-encoder": ("torchscript14", "torchscript17", "dynamo"),
     "t5-encoder": ("torchscript14", "torchscript17", "dynamo"),
     "t5": ("torchscript14", "torchscript17", "dynamo"),
+    # Others, to show that nothing is made for the ones above.
+    "albert": ("torchscript17", "dynamo"),  # one layer, called twice
+    "modernbert": ("torchscript17", "dynamo"),  # rows of attention that are masked as a whole
+    "segformer": ("torchscript17", "dynamo"),
+    "wav2vec2": ("torchscript17",),
+    "opt": ("torchscript17",),  # a module that is never called
 }
 torch.backends.mha.set_fastpath_enabled(False)  # it reads the weights of frozen layers and would pass adapters by
 LORA = dict(r=2, lora_alpha=4, lora_dropout=0.0)

@@ -2,7 +2,10 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
+import { checkFile } from "../../packages/core/src/check/check-file.ts";
+import { formatCheck } from "../../packages/core/src/check/format-check.ts";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
+import { onnxruntimeNode } from "../../packages/core/src/runtime/onnxruntime-node.ts";
 import { parseChecks } from "../gradient-checks/aggregate.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
 import { dataFlow, themes } from "./data-flow.ts";
@@ -34,6 +37,12 @@ async function outputOf(name: string): Promise<string> {
   return `${lines.join("\n")}\n`;
 }
 
+const withoutMeasures = (text: string): string =>
+  text
+    .replace(/off by \S+/g, "off by")
+    .replace(/about [\d.]+ MB/, "about")
+    .replace(/a step at batch .* ms here/, "a step");
+
 const withoutNumbers = (text: string): string => text.replace(/\d+(\.\d+)?/g, "0");
 
 test("docs/operators.md lists the gradient table and the checks that ran", async () => {
@@ -61,10 +70,19 @@ const example = async (name: string): Promise<Record<string, string>> => ({
   [`output:${name}`]: fenced("text", await read(`docs/examples/${name}.txt`)),
 });
 
+test("the check prints what the README says, up to the numbers of another machine", async () => {
+  const file = "parity/golden/models/bert/onnx/model_torchscript_opset17.onnx";
+  const found = formatCheck(await checkFile(join(root, file), onnxruntimeNode, { threads: 1, batch: 8, tokens: 48 }));
+  if (updating) await expectFile("docs/examples/check.txt", found);
+  // Roundings, memory and times differ from machine to machine; how many of what there is does not.
+  else expect(withoutMeasures(found)).toBe(withoutMeasures(await read("docs/examples/check.txt")));
+});
+
 test("README.md holds the examples, what is supported and the measured tables", async () => {
   const results = join(root, "bench/results");
   const blocks = {
     ...(await example("fine-tune")),
+    "output:check": fenced("text", await read("docs/examples/check.txt")),
     supported: supportedSection(root),
     "table:quickstart": resultsSection(results, "quickstart"),
     "table:step": resultsSection(results, "step"),

@@ -195,7 +195,7 @@ function timedSizes(
   { batch = 8, tokens = 128 }: CheckModelOptions,
   memory: MemoryEstimate | null,
 ): InputSizes {
-  if (memory && memory.totalBytes > freemem() / 2) return sizes;
+  if (memory && memory.totalBytes > freemem()) return sizes;
   return { batch, length: Math.max(tokens, sizes.length) };
 }
 
