@@ -20,9 +20,10 @@ import { floatsOf, isFiniteEverywhere, outputOf } from "./vectors.ts";
 
 /** Steps of the central differences, relative to the size of a parameter's values; each is a quarter of the one before. */
 const steps = [0.0625, 0.015_625, 0.003_906_25, 0.000_976_562_5, 0.000_244_140_625];
-/** Relative difference of two steps at which smaller ones are not tried. */
-const settled = 2e-4;
-const directions = 2;
+/** Relative difference of neighbouring steps at which smaller ones are not tried. */
+const settled = 1e-3;
+/** Directions that must agree, and how many are tried: a kink spoils one or the other, a wrong gradient all. */
+const directions = { needed: 2, tried: 6 } as const;
 
 /** How analytic gradients compare with finite differences along random directions. */
 export interface GradientAgreement {
@@ -71,7 +72,7 @@ const lossName = (output: string): string => `check.cotangent:${output}`;
  * Trains nothing: builds the graph that training would run, and compares its gradients with central differences of its loss.
  * The loss is the sum over the outputs of mean(output * random numbers), added up in double precision, so it needs no labels and
  * sees every number. Along a direction that points uphill for every parameter (random sizes, signs of the gradient) nothing
- * cancels. Of the steps, the pair whose differences agree best counts; that choice does not look at the gradient.
+ * cancels. Of the steps, the neighbours whose differences agree best count; that choice does not look at the gradient.
  */
 export async function checkGradients(model: Model, options: GradientCheckOptions): Promise<GradientCheck> {
   const { runtime, method, config, sites, run } = options;
@@ -187,22 +188,21 @@ async function compare(program: Program, values: ReadonlyMap<string, Float32Arra
     if (isFiniteEverywhere(gradient)) continue;
     throw new PeftError("GRADIENT_NOT_FINITE", `The gradient of "${name}" holds NaN or infinity on made-up inputs.`);
   }
-  let [error, noise] = [0, 0];
-  for (let direction = 0; direction < directions; direction++) {
-    const along = directionOf(values, gradients, direction);
+  const judged: Direction[] = [];
+  const good = (): Direction[] => judged.filter((d) => d.agrees);
+  for (let i = 0; i < directions.tried && good().length < directions.needed; i++) {
+    const along = directionOf(values, gradients, i);
     let analytic = 0;
     for (const [name, d] of along) {
       const gradient = gradients.get(name) as Float32Array;
-      for (let i = 0; i < d.length; i++) analytic += (gradient[i] as number) * (d[i] as number);
+      for (let k = 0; k < d.length; k++) analytic += (gradient[k] as number) * (d[k] as number);
     }
-    const measured = await difference(program, values, along);
-    error = Math.max(error, Math.abs(measured.slope - analytic) / Math.max(Math.abs(analytic), 1e-30));
-    noise = Math.max(noise, measured.noise / Math.max(Math.abs(measured.slope), 1e-30));
+    judged.push(judge(analytic, await difference(program, values, along), isRounded));
   }
-  // Steps of integer arithmetic have no derivative; what passes straight through them is right on average only.
-  const close = error <= (isRounded ? Math.max(0.05, noise) : Math.max(2e-3, 2 * noise));
-  const inconclusive = isRounded ? noise > 0.25 || (!close && error <= 0.3) : noise > 0.1;
-  const agrees = close && !inconclusive;
+  const agrees = good().length >= directions.needed;
+  const counted = agrees ? good() : judged;
+  const inconclusive = !agrees && judged.some((d) => d.inconclusive);
+  const [error, noise] = [Math.max(...counted.map((d) => d.error)), Math.max(...counted.map((d) => d.noise))];
   const parameters = trained.reduce((sum, { name }) => sum + (values.get(name)?.length ?? 0), 0);
   const own = Object.fromEntries(program.outputs.map((name) => [name, outputOf(outputs, name)]));
   return { agreement: { error, noise, agrees, inconclusive, parameters }, outputs: own };
@@ -256,6 +256,22 @@ function cotangentsAt(
   return cotangents;
 }
 
+interface Direction {
+  readonly error: number;
+  readonly noise: number;
+  readonly agrees: boolean;
+  readonly inconclusive: boolean;
+}
+
+function judge(analytic: number, measured: { slope: number; noise: number }, isRounded: boolean): Direction {
+  const error = Math.abs(measured.slope - analytic) / Math.max(Math.abs(analytic), 1e-30);
+  const noise = measured.noise / Math.max(Math.abs(measured.slope), 1e-30);
+  // Steps of integer arithmetic have no derivative; what passes straight through them is right on average only.
+  const close = error <= (isRounded ? Math.max(0.05, noise) : Math.max(2e-3, 2 * noise));
+  const inconclusive = isRounded ? noise > 0.25 || (!close && error <= 0.3) : noise > 0.1;
+  return { error, noise, agrees: close && !inconclusive, inconclusive };
+}
+
 /** Random sizes in proportion to the parameter's own values, with the signs of its gradient. */
 function directionOf(
   values: ReadonlyMap<string, Float32Array>,
@@ -278,7 +294,7 @@ function directionOf(
   return along;
 }
 
-/** Slope of the loss along a direction, from the two neighbouring steps whose central differences are closest. */
+/** Slope of the loss along a direction, from the neighbouring steps whose central differences are closest. */
 async function difference(
   program: Program,
   values: ReadonlyMap<string, Float32Array>,
@@ -291,16 +307,18 @@ async function difference(
         return [name, d ? own.map((x, i) => x + step * (d[i] as number)) : own];
       }),
     );
-  let wide: number | null = null;
+  const slopes: number[] = [];
   let best = { slope: 0, noise: Number.POSITIVE_INFINITY };
   for (const step of steps) {
     const [ahead, behind] = [await lossAt(program, moved(step)), await lossAt(program, moved(-step))];
-    const narrow = (ahead - behind) / (2 * step);
-    const noise = wide === null ? Number.POSITIVE_INFINITY : Math.abs(wide - narrow);
+    slopes.push((ahead - behind) / (2 * step));
+    const [wider, wide, narrow] = slopes.slice(-3);
+    if (wider === undefined || wide === undefined || narrow === undefined) continue;
+    // Two differences may agree by chance, at a kink; the one before must not be far off either.
+    const noise = Math.max(Math.abs(wide - narrow), Math.abs(wider - wide) / 4);
     // The error of a central difference falls with the square of the step: one Richardson extrapolation.
-    if (wide !== null && noise < best.noise) best = { slope: narrow + (narrow - wide) / 15, noise };
+    if (noise < best.noise) best = { slope: narrow + (narrow - wide) / 15, noise };
     if (noise < settled * Math.abs(narrow)) break;
-    wide = narrow;
   }
   return best;
 }
