@@ -44,7 +44,8 @@ export const delora = defineMethod<DeloraConfig>({
   // 3. Forward
   forward(g, { x, y }, values, { r, moduleDropout }) {
     const [a, b] = [roleOf(values, "A"), roleOf(values, "B")];
-    const norm = (squares: typeof a) => g.max(g.sqrt(squares), SMALLEST);
+    // Bounded before the root, whose gradient at zero is infinite.
+    const norm = (squares: typeof a) => g.sqrt(g.max(squares, SMALLEST ** 2));
     const lengthsA = norm(g.reduceSum(g.mul(a, a), [1], false)); // [r]
     const lengthsB = norm(g.reduceSum(g.mul(b, b), [0], false));
     const scales = g.div(g.mul(roleOf(values, "lambda"), 1 / r), g.mul(lengthsA, lengthsB));

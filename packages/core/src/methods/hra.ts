@@ -78,7 +78,7 @@ function reflections(u: Matrix, applyGS: boolean): Matrix {
 }
 
 /** Columns of length 1; a column of zeros, which stands for no reflection, stays one. */
-const unitColumns = (g: Builder, u: Value): Value => g.div(u, g.max(g.sqrt(g.reduceSum(g.mul(u, u), [0])), 1e-30));
+const unitColumns = (g: Builder, u: Value): Value => g.div(u, g.sqrt(g.max(g.reduceSum(g.mul(u, u), [0]), 1e-30)));
 
 function gramSchmidtValue(g: Builder, u: Value, r: number): Value {
   const columns = g.split(
