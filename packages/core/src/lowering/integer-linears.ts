@@ -3,7 +3,7 @@ import type { Graph, Node } from "../onnx/ir.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";
 import type { Pass } from "./pass.ts";
 
-/** x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by the product of both scales. */
+/** x -> DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul by the product of both scales, and the bias behind. */
 interface IntegerLinear {
   /** The node that makes the result. */
   readonly last: Node;
@@ -46,7 +46,20 @@ function integerLinear(index: GraphIndex, node: Node): IntegerLinear | null {
     ...{ attributes: {}, metadata: node.metadata },
   };
   const packed = packedWeightOf(index.graph, fused);
-  return packed?.dims.length === 2 && packed.type === "float32" ? { last, fused } : null;
+  if (packed?.dims.length !== 2 || packed.type !== "float32") return null;
+  return withBias(index, { last, fused }, packed.dims[1] ?? 0);
+}
+
+/** With the bias that is added behind, inside, where ONNX Runtime puts it too: added elsewhere, the last bit may differ. */
+function withBias(index: GraphIndex, { last, fused }: IntegerLinear, outFeatures: number): IntegerLinear {
+  const [made = ""] = last.outputs;
+  const add = onlyConsumer(index, made);
+  if (add?.op !== "Add" || add.domain !== "") return { last, fused };
+  const bias = add.inputs[add.inputs[0] === made ? 1 : 0] ?? "";
+  const tensor = index.graph.initializers.get(bias);
+  if (tensor?.type !== "float32" || tensor.dims.length !== 1 || tensor.dims[0] !== outFeatures) return { last, fused };
+  const inputs = [0, 1, 2, 3].map((i) => fused.inputs[i] ?? "");
+  return { last: add, fused: { ...fused, inputs: [...inputs, bias], outputs: add.outputs } };
 }
 
 function rewrite(graph: Graph, found: readonly IntegerLinear[]): Graph {
@@ -55,7 +68,7 @@ function rewrite(graph: Graph, found: readonly IntegerLinear[]): Graph {
   return { ...graph, nodes: withoutUnread(graph, nodes) };
 }
 
-const parts = new Set(["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul"]);
+const parts = new Set(["DynamicQuantizeLinear", "MatMulInteger", "Cast", "Mul", "Add"]);
 
 /** Without the parts of the clusters that nobody reads any more. Backwards, as readers stand behind what they read. */
 function withoutUnread(graph: Graph, nodes: readonly Node[]): Node[] {
