@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -16,6 +16,7 @@ import torch  # noqa: E402
 
 from generators import (  # noqa: E402
     adapters,
+    combine,
     convolution_adapters,
     curve,
     exports,
@@ -50,6 +51,7 @@ PARTS = {
     "spatial": spatial.make,
     "convolutions": convolution_adapters.make,
     "linalg": linalg.make,
+    "combine": combine.make,
 }
 
 

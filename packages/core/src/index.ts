@@ -1,5 +1,6 @@
 export { type Adapter, adapterOf, initialParameters } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
+export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
 export {
   type AdaptedGraph,
