@@ -13,7 +13,7 @@ import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
 import { atomsOf, evaluateDim, sizeOf } from "../onnx/dims.ts";
-import { byteLength, isFloating } from "../onnx/element-type.ts";
+import { isFloating } from "../onnx/element-type.ts";
 import type { Graph, Model } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { initializersOf, packedWeightOf } from "../quantization/packed-weight.ts";

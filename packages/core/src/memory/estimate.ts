@@ -6,16 +6,17 @@ import { type RunMemory, runMemory } from "./run-memory.ts";
 
 /**
  * Resident memory of the training process before it has opened a graph: Node 20, this library, the pages of onnxruntime-node
- * 1.30 that its kernels touch. Measured with a graph of three nodes on Linux x64 (npm run bench:memory).
+ * 1.30 that its kernels touch. Set together with the two constants below so that the ten shapes of `npm run bench:memory` on Linux
+ * x64 come out within 13 %: a fit, not a measurement of its own.
  */
 export const RUNTIME_BYTES = 105_000_000;
 
-/** What a node costs in a session: its protobuf, node, kernel and shapes. Measured: 11.5 MB for 867 nodes, 24 MB for 1,750. */
+/** What a node costs in a session: its protobuf, node, kernel and shapes. One measurement: 11.5 MB for 867 nodes. */
 const NODE_BYTES = 13_000;
 
 /**
  * What the arena takes over its simulation: temporary memory of kernels (packed panels of matrix products, transposed copies) and
- * what it does to the gaps. Measured on eight training steps: 1.06 to 1.09.
+ * what it does to the gaps. Three training steps without recomputation gave 1.04 to 1.07.
  */
 const KERNEL_SHARE = 1.07;
 
