@@ -136,6 +136,7 @@ export { listMethods, methodOf } from "./methods/registry.ts";
 export { type RoadConfig, road } from "./methods/road.ts";
 export { type ShiraConfig, shira } from "./methods/shira.ts";
 export { svf } from "./methods/svf.ts";
+export { type TloraConfig, tlora } from "./methods/tlora.ts";
 export { type TrainableTokensConfig, trainableTokens } from "./methods/trainable-tokens.ts";
 export { type VbloraConfig, vblora } from "./methods/vblora.ts";
 export { type VeraConfig, vera } from "./methods/vera.ts";

@@ -32,13 +32,14 @@ import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
 import { shira } from "./shira.ts";
 import { svf } from "./svf.ts";
+import { tlora } from "./tlora.ts";
 import { trainableTokens } from "./trainable-tokens.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
 
 const methods: readonly Method[] = [
   ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss],
-  ...[loha, lokr, kronA, hira, glora],
+  ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, hra, road],
   ...[fourierFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],

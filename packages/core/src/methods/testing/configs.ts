@@ -147,6 +147,28 @@ export const triedConfigs: readonly TriedConfig[] = [
   },
   { type: "KRONA", config: config({ a1: 4, a2: 2, targetModules: "all-linear" }) },
   { type: "KRONA", variant: "paper layout", config: config({ a1: 2, a2: 4, layout: "paper", scale: 2, ...mixed }) },
+  {
+    type: "TLORA_TENSOR",
+    config: config({ transformRank: 2, residualRank: 3, initStd: 0.5, targetModules: "all-linear" }),
+    noise: 0.15,
+  },
+  {
+    type: "TLORA_TENSOR",
+    variant: "LoRA residual, two factors",
+    config: config({ transformRank: 3, residual: "lora", residualRank: 2, order: 2, scale: 1.5, ...mixed }),
+    noise: 0.15,
+  },
+  {
+    type: "TLORA_TENSOR",
+    variant: "one free transform",
+    config: config({ transformRank: 1, residual: "none", order: 1, ...mixed }),
+    noise: 0.15,
+  },
+  {
+    type: "TLORA_TENSOR",
+    variant: "residual alone",
+    config: config({ transformRank: 0, residualRank: 2, initStd: 0.5, ...mixed }),
+  },
   { type: "PACA", config: config({ r: 3, alpha: 5, targetModules: "all-linear" }) },
   { type: "PACA", variant: "largest columns", config: config({ r: 2, selection: "weightNorm", ...mixed }) },
   { type: "TRAINABLE_TOKENS", config: config({ tokenIndices: [2, 3, 7], targetModules: ["word_embeddings"] }) },
