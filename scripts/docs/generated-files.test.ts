@@ -5,10 +5,12 @@ import { expect, test, vi } from "vitest";
 import { checkFile } from "../../packages/core/src/check/check-file.ts";
 import { formatCheck } from "../../packages/core/src/check/format-check.ts";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
+import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { onnxruntimeNode } from "../../packages/core/src/runtime/onnxruntime-node.ts";
 import { parseChecks } from "../gradient-checks/aggregate.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
 import { dataFlow, themes } from "./data-flow.ts";
+import { methodsPage } from "./methods-page.ts";
 import { operatorsPage } from "./operators-page.ts";
 import { resultsSection } from "./results-table.ts";
 import { supportedSection } from "./supported.ts";
@@ -48,6 +50,10 @@ const withoutNumbers = (text: string): string => text.replace(/\d+(\.\d+)?/g, "0
 test("docs/operators.md lists the gradient table and the checks that ran", async () => {
   const checks = parseChecks(await read("docs/gradient-checks.jsonl"));
   await expectFile("docs/operators.md", operatorsPage(gradientTable, checks));
+});
+
+test("docs/methods.md describes the registered methods", async () => {
+  await expectFile("docs/methods.md", methodsPage(listMethods()));
 });
 
 test.each(Object.keys(themes) as (keyof typeof themes)[])("the picture of the data flow, %s", (theme) =>

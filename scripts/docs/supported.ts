@@ -28,6 +28,7 @@ export function supportedSection(root: string): string {
       "---",
     ),
     "",
+    "What each of them is for, its cost and what it declares: [docs/methods.md](docs/methods.md).",
     "`full` with nothing but `modulesToSave` is a linear probe; every method takes `modulesToSave` for new heads.",
     "",
     `**Models**, built from \`config.json\` and safetensors: ${architectures.map((name) => `\`${name}\``).join(", ")};`,

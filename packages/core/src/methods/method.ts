@@ -224,9 +224,12 @@ export function siteConfig<C extends object>(
   return { ...config, ...Object.fromEntries(changed) };
 }
 
-/** Number of trained values of a method over some sites; shapes are enough. */
+/**
+ * Number of trained values of a method over some sites; shapes are enough. Leaves that only collect gradients (LoCA's probes)
+ * stay as they are, are not saved and do not count.
+ */
 export const parameterCount = <C extends object>(method: Method<C>, config: C, sites: readonly SiteShape[]): number =>
   [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
     .flatMap((specs) => Object.values(specs))
-    .filter((spec) => spec.trainable !== false)
+    .filter((spec) => spec.trainable !== false && spec.saved !== false)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);

@@ -1,0 +1,311 @@
+/** What a reader needs to choose a method; everything that follows from the method itself is not repeated here. */
+export interface MethodEntry {
+  readonly title: string;
+  /** Trained values of one module. */
+  readonly parameters: string;
+  readonly use: string;
+  readonly avoid: string;
+  readonly cost: string;
+  readonly source: string;
+  /** Options that its config asks for, in the example count. */
+  readonly example?: Readonly<Record<string, unknown>>;
+}
+
+/** Notes on every registered method by `peft_type`: docs/methods.md is made from them. */
+export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
+  LORA: {
+    title: "LoRA",
+    parameters: "r (in + out)",
+    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions.",
+    avoid:
+      "Where a few kilobytes per adapter matter (VeRA, IA3), or where the change has to be of high rank (HiRA, RandLoRA, SHiRA).",
+    cost: "Two thin products per module. DoRA adds the norms of the rows, PiSSA and OLoRA a decomposition of each weight at the start and, while they train, a second pair of factors.",
+    source: "Hu et al. 2021; rsLoRA 2312.03732, DoRA 2402.09353, PiSSA 2404.02948. Files of `peft`.",
+  },
+  ADALORA: {
+    title: "AdaLoRA",
+    parameters: "initR (in + out + 1)",
+    use: "When a fixed budget of ranks should go to the modules that need them most: ranks with little influence are switched off while it trains.",
+    avoid:
+      "When the number of steps is not known beforehand, for the schedule needs it, or in runs so short that the budget is cut before importance can be measured.",
+    cost: "LoRA's products at the higher starting rank, a penalty on A·Aᵀ and Bᵀ·B every step, and the bookkeeping of importances outside the graph.",
+    source: "Zhang et al. 2023. Files of `peft`.",
+  },
+  DYLORA: {
+    title: "DyLoRA",
+    parameters: "rMax (in + out)",
+    use: "When the rank is to be chosen after training: one run gives a LoRA of every rank up to rMax (`truncateDylora`).",
+    avoid:
+      "When the rank is known. Each step trains a part of the factors only, so the full rank takes longer than a LoRA of that rank.",
+    cost: "LoRA's products; one rank is drawn for all modules per step.",
+    source: "Valipour et al. 2022. A truncated adapter is a LoRA file.",
+  },
+  HYDRA: {
+    title: "Hydra",
+    parameters: "r_p (in + out) + 2 r_s out, and r_p + r_s + 2 out for biases",
+    use: "To combine a branch on the module's input (as in LoRA) with one on its output, which recombines features that the model has already. Both merge.",
+    avoid:
+      "Where adapters must be plain differences: the second branch multiplies the weight and changes the bias, so it follows the base and becomes no LoRA.",
+    cost: "Four thin products per module with both branches.",
+    source: "Kim et al. 2023. A file format of this project.",
+  },
+  VERA: {
+    title: "VeRA",
+    parameters: "r + out",
+    use: "Many small adapters of one model: random projections are shared by all modules and only two vectors are trained. A seed can stand for the projections in the file.",
+    avoid:
+      "With LoRA's learning rates: vectors want larger ones, some 1e-2. With little memory for activations at the large ranks that it is used with.",
+    cost: "Two products of rank r (256 by default), so more arithmetic than LoRA of rank 8 although it trains far less.",
+    source: "Kopiczko et al. 2023. Files of `peft`.",
+  },
+  VBLORA: {
+    title: "VB-LoRA",
+    parameters: "r numVectors (in + out) / vectorLength, and numVectors · vectorLength once",
+    use: "When the stored adapter has to be as small as possible: all modules compose their factors from one bank of vectors.",
+    avoid:
+      "Where training memory is the limit: the logits that choose the vectors outnumber LoRA's values while it trains. Where a new adapter has to change nothing: this one does not start at the identity.",
+    cost: "LoRA's products, and the selection and mixture of vectors in every step.",
+    source: "Li et al. 2024. Files of `peft`.",
+  },
+  MOS: {
+    title: "MoS",
+    parameters: "equivalentRank (in + out)",
+    use: "At a budget of a very small LoRA when a higher rank per module is wanted: rows and columns are glued from shards that modules of one kind share.",
+    avoid: "With one adapted module of a kind: then there is nothing to share.",
+    cost: "LoRA's products at rank r, and a gather of the shards.",
+    source: "Wang et al. 2024. A file format of this project.",
+  },
+  RANDLORA: {
+    title: "RandLoRA",
+    parameters: "ceil(min(in, out) / r) (r + min(in, out))",
+    use: "When the update should have full rank at about LoRA's number of trained values: it is a sum of random bases, each with two trained diagonals.",
+    avoid:
+      "On wide models with short sequences, where its dense product weighs most; where a few thousand values are enough.",
+    cost: "Two products with the stacked bases, together about two dense layers of the smaller width. A small r means more bases and more trained values.",
+    source: "Albert et al. 2025. Files of `peft`.",
+  },
+  DELORA: {
+    title: "DeLoRA",
+    parameters: "r (in + out) + 1",
+    use: "Where training with LoRA drifts at large learning rates: factors are normalised and one number bounds the size of the change.",
+    avoid: "When adapters move between base models: the norms of the weight's columns are part of the file.",
+    cost: "LoRA's products, and norms of the factors per step.",
+    source: "Bini et al. 2025. Files of `peft`.",
+  },
+  GRALORA: {
+    title: "GraLoRA",
+    parameters: "(r + hybridR) (in + out)",
+    use: "At high ranks, where LoRA lets a few outlying input channels rule the update: the weight is divided into blocks with factors of their own, and the total rank is k times larger.",
+    avoid: "At very small ranks, since r is divided among the blocks; for widths that graloraK does not divide.",
+    cost: "The arithmetic of LoRA of the same r, in batched products, and some reshaping.",
+    source: "Jung et al. 2025. Files of `peft`.",
+  },
+  MISS: {
+    title: "MiSS (Bone)",
+    parameters: "r out; mini: r miniR",
+    use: "When speed counts: the update is a sum over blocks of the input and one thin product, with a single trained matrix.",
+    avoid:
+      'Where inputs that lie r apart must be told apart: they share a column of the change (variant "bat" uses the weight to do so).',
+    cost: 'One thin product. "bat" needs the dense change [out, in].',
+    source: "Kang and Yin 2024. Files of `peft`.",
+  },
+  LOHA: {
+    title: "LoHa",
+    parameters: "2 r (in + out)",
+    use: "For a change of rank up to r² from thin factors; widespread in image models.",
+    avoid: "For large modules with short inputs, where the dense change costs more than the layer itself.",
+    cost: "The entry-wise product makes a dense [out, in] per module and step.",
+    source: "Hyeon-Woo et al. 2021, as in LyCORIS. Files of `peft`.",
+  },
+  LOKR: {
+    title: "LoKr",
+    parameters: "the sizes of two Kronecker factors, the larger as a product of rank r",
+    use: "Very small files with a change of high rank, in image models above all.",
+    avoid: "For widths that are prime or nearly so: the factors then degenerate.",
+    cost: "Products of the small factors from both sides; the Kronecker product is never built.",
+    source: "Yeh et al. 2023 (LyCORIS). Files of `peft`.",
+  },
+  KRONA: {
+    title: "DiffuseKronA's Kronecker adapter",
+    parameters: "a1 a2 + in out / (a1 a2)",
+    use: "Personalising diffusion models with few values, where the factors' sizes are to be set by hand.",
+    avoid: "With a1 a2 far from sqrt(in out): the number of values grows on both sides of it.",
+    cost: "Two small products per module; the Kronecker product is never built.",
+    source: "Marjit et al. 2024. A file format of this project.",
+  },
+  TLORA_TENSOR: {
+    title: "TLoRA (tensor ring)",
+    parameters: "R² Σ n_d² for the transform; R'² Σ (n_d + m_d), or r (in + out), for the residual",
+    use: "Personalising image models with few values: a transform of full rank near the identity turns the inputs of the weight, and a small residual is added.",
+    avoid: "On wide modules with little memory, and for widths without small factors.",
+    cost: "The transform [in, in] is made from its cores in every run, in² R² multiplications, and applied as a dense product.",
+    source: "Tao et al. 2025, whose layer code was not published. A file format of this project.",
+  },
+  HIRA: {
+    title: "HiRA",
+    parameters: "r (in + out)",
+    use: "When LoRA saturates: the thin product multiplies the weight entry by entry, so the change has a high rank at LoRA's size.",
+    avoid:
+      "Over a packed base on a small machine: the weight is needed as a dense matrix. Not for moving between base models.",
+    cost: "A dense [out, in] per module and step.",
+    source: "Huang et al., ICLR 2025. Files of `peft`.",
+  },
+  GLORA: {
+    title: "GLoRA",
+    parameters: "2 r (in + out) for A and B, r (in + 1) for C, one each for D and E; fewer in other forms",
+    use: "When scale, shift and bias of a layer should be adapted together, each part in a form of its own.",
+    avoid: "When simple LoRA is enough: there are more options to tune, and the bias changes, so it becomes no LoRA.",
+    cost: "The part that multiplies W needs the dense weight; vectors and numbers in the place of products are cheap.",
+    source: "Chavan et al. 2023. Files of `peft`.",
+  },
+  OFT: {
+    title: "OFT",
+    parameters: "in (b - 1) / 2 for blocks of size b",
+    use: "Where the relations between features should survive: inputs are rotated and lengths are kept. Used for subjects and control in image models.",
+    avoid: "Where the scale of features has to change, for rotations cannot do that.",
+    cost: "Small batched products and, by default, five terms of a series in the place of an inverse.",
+    source: "Qiu et al. 2023. Files of `peft`, whose default series turns the other way than the exact form.",
+  },
+  BOFT: {
+    title: "BOFT",
+    parameters: "m b in + out for m factors with blocks of size b",
+    use: "Rotations that reach across blocks, with fewer values than one large block would take.",
+    avoid:
+      "When time is short, or small differences to `peft` on processors matter: there only one factor is computed.",
+    cost: "An exact inverse of each block and m permuted products in a row: among the slowest methods here.",
+    source: "Liu et al. 2023. Files of `peft`.",
+  },
+  HRA: {
+    title: "HRA",
+    parameters: "r in",
+    use: "A rotation of the inputs with LoRA-like cost: a product of r Householder reflections, half of LoRA's values at square modules.",
+    avoid: "With odd r: reflections start in pairs that cancel, and an odd one changes the model at once.",
+    cost: "Thin products, and the inverse of a triangular [r, r], so r should stay small.",
+    source: "Yuan et al. 2024. Files of `peft`.",
+  },
+  ROAD: {
+    title: "RoAd",
+    parameters: "out, 2 out or 4 out",
+    use: "Very few values and very cheap inference without merging: pairs of outputs are rotated and scaled.",
+    avoid: "For tasks far from what the model knows; where the bias must not change.",
+    cost: "Entry-wise operations on the output.",
+    source: "Liao and Monz 2024. Files of `peft`.",
+  },
+  FOURIERFT: {
+    title: "FourierFT",
+    parameters: "nFrequency",
+    use: "A number of values that does not grow with the module: coefficients at random frequencies.",
+    avoid:
+      "With LoRA's learning rates (it wants some 1e-2), and where a new adapter must change nothing unless `initWeights` is set.",
+    cost: "Two products with tables of cosines and sines that give a dense [out, in]; it grows with nFrequency.",
+    source: "Gao et al. 2024. Files of `peft`, which do not hold the places: the seed makes them.",
+  },
+  LOCA: {
+    title: "LoCA",
+    parameters: "nFrequency, and two learned places each",
+    use: "FourierFT's idea with cosines when the places of the coefficients should be learned too.",
+    avoid:
+      "When training has to be as cheap as it can be. There is no official code; details are this project's reading of the paper.",
+    cost: "A dense change from cosine tables, with four probes around every coefficient for the gradients of its place.",
+    source: "Du et al. 2025. A file format of this project.",
+  },
+  QHFT: {
+    title: "QWHA",
+    parameters: "r (in + out)",
+    use: "Sparse coefficients in the Walsh-Hadamard domain: full rank without trigonometric tables, meant for quantised bases.",
+    avoid: "For widths without a Hadamard matrix. The start from the error of a quantised base is not part of it.",
+    cost: "A transform of the input by two small products, and a product with coefficients scattered into [out, in].",
+    source: "Jeon et al. 2025. A file format of this project.",
+  },
+  C3A: {
+    title: "C3A",
+    parameters: "in out / b for blocks of size b",
+    use: "High rank with few values: the change consists of circulant blocks.",
+    avoid:
+      "For widths that blockSize does not divide, and where a new adapter must change nothing unless `initWeights` is true. It wants learning rates of 1e-2 and more.",
+    cost: "The blocks are read into a dense [out, in] per module.",
+    source: "Chen et al. 2024. Files of `peft`.",
+  },
+  SHIRA: {
+    title: "SHiRA",
+    parameters: "r (in + out)",
+    use: "Adapters that are switched often or added up: only a small share of the entries changes, at fixed random places, so that adapters hardly meet.",
+    avoid: "When few values are wanted on large modules: the positions are stored as well.",
+    cost: "A scatter into a dense [out, in]; the backward pass gathers from the whole weight's gradient.",
+    source: "Bhardwaj et al. 2024. Files of `peft`.",
+  },
+  PACA: {
+    title: "PaCA",
+    parameters: "r out",
+    use: "When memory for activations is the limit: r columns of the weight are trained in place, and only r features of the input are kept for the backward pass.",
+    avoid: "When one file should fit several base models: it holds the columns themselves.",
+    cost: "One thin product per module where LoRA has two.",
+    source: "Woo et al. 2025. A file format of this project.",
+  },
+  SVF: {
+    title: "CLIP-SVD's singular values",
+    parameters: "min(in, out)",
+    use: "With a handful of examples: the directions of the weight stay, their strengths are trained.",
+    avoid: "Where the task needs new directions. Where starting has to be fast: every module is decomposed first.",
+    cost: "Two products as wide as the layer, and one SVD per module at the start and again when a file is read.",
+    source: "Koleilat et al. 2025. A file format of this project.",
+  },
+  LOLDU: {
+    title: "LoLDU",
+    parameters: "r",
+    use: "Fewest values of all: some pivots of an LDU decomposition of the weight.",
+    avoid: "Where LoRA's quality is needed at once: a few hundred numbers per module express little.",
+    cost: "Two products of rank r (256 by default), and one LU decomposition per module at the start and when a file is read.",
+    source: "Shi et al. 2024. A file format of this project.",
+  },
+  IA3: {
+    title: "IA3",
+    parameters: "out, or in for feed-forward modules",
+    use: "Few examples and tiny files: keys, values and hidden activations are scaled by learned vectors.",
+    avoid:
+      "With LoRA's learning rates (some 3e-3 is usual), and for large data sets. Where outputs are scaled the bias changes too, so it becomes no LoRA.",
+    cost: "One multiplication per activation.",
+    source: "Liu et al. 2022. Files of `peft`.",
+  },
+  BITFIT: {
+    title: "BitFit",
+    parameters: "out, where the module has a bias",
+    use: "A strong and nearly free baseline for encoders with biases.",
+    avoid: "For models without biases, as most decoders of today.",
+    cost: "None: the biases are inputs of the same graph.",
+    source: "Ben Zaken et al. 2021. `peft` has no such type; files hold whole new biases.",
+  },
+  BEFT: {
+    title: "BEFT",
+    parameters: "out",
+    use: "A bias at the value projections alone: still smaller than BitFit, and it needs no bias in the base unless it is merged.",
+    avoid: "For tasks that need more than a shift of the values.",
+    cost: "One addition.",
+    source: "arXiv 2509.15974. Files of `peft`.",
+  },
+  LN_TUNING: {
+    title: "LN tuning",
+    parameters: "2 width",
+    use: "Domain shift at next to no cost; together with a trained head. Norms are small, and nearly every model has them.",
+    avoid: "For tasks that need new features.",
+    cost: "None: the norms' weights are inputs of the same graph.",
+    source: "Zhao et al. 2023. Files of `peft`.",
+  },
+  TRAINABLE_TOKENS: {
+    title: "Trainable tokens",
+    parameters: "tokens · width",
+    use: "New special tokens or a new word (textual inversion): rows of an embedding are trained and nothing else.",
+    avoid: "For everything else.",
+    cost: "A comparison of the input ids with the chosen tokens.",
+    source: "`peft`'s type of that name.",
+    example: { tokenIndices: [0] },
+  },
+  FULL: {
+    title: "Full modules",
+    parameters: "all",
+    use: "The reference that adapters are measured against; with `modulesToSave` alone a linear probe.",
+    avoid: "Where memory for optimiser state or the size of files matters.",
+    cost: "Gradients and two optimiser slots for every value of the chosen modules.",
+    source: "What `modules_to_save` of `peft` is. No type of its own there.",
+  },
+};

@@ -1,0 +1,116 @@
+import type { SiteKind, SiteShape } from "../../packages/core/src/adapters/site.ts";
+import { type MethodEntry, methodCatalogue } from "../../packages/core/src/methods/catalogue.ts";
+import { declared, type Method, parameterCount } from "../../packages/core/src/methods/method.ts";
+import { markdownTable } from "./results-table.ts";
+
+const hidden = 768;
+const module = (name: string, kind: SiteKind, rows: number, weightShape: readonly number[]): SiteShape => ({
+  name,
+  kind,
+  inFeatures: rows,
+  outFeatures: hidden,
+  weightShape,
+  hasBias: kind !== "embedding",
+});
+
+/** Query and value of BERT-base's twelve layers; for methods without linear modules its norms or its embedding of words. */
+function bertSites(kinds: readonly SiteKind[]): SiteShape[] {
+  const layers = Array.from({ length: 12 }, (_, i) => `encoder.layer.${i}`);
+  if (kinds.includes("linear")) {
+    return layers.flatMap((at) =>
+      ["query", "value"].map((name) => module(`${at}.attention.self.${name}`, "linear", hidden, [hidden, hidden])),
+    );
+  }
+  if (kinds.includes("norm")) {
+    const names = layers.flatMap((at) => [`${at}.attention.output.LayerNorm`, `${at}.output.LayerNorm`]);
+    return ["embeddings.LayerNorm", ...names].map((name) => module(name, "norm", hidden, [hidden]));
+  }
+  return [module("embeddings.word_embeddings", "embedding", 30_522, [30_522, hidden])];
+}
+
+/** Trained values at the default configuration, from shapes alone. */
+export function bertCount(method: Method, entry: MethodEntry): number {
+  return parameterCount(method, method.config.parse(entry.example ?? {}), bertSites(method.kinds));
+}
+
+const anchor = (title: string): string =>
+  title
+    .toLowerCase()
+    .replace(/[^a-z0-9 -]/g, "")
+    .replaceAll(" ", "-");
+const yes = (value: boolean): string => (value ? "yes" : "no");
+
+function row(method: Method, entry: MethodEntry): string[] {
+  const config: object = method.config.parse(entry.example ?? {});
+  const start = declared(method.identityAtStart, config);
+  const specs = Object.values(
+    method.parameters(bertSites(method.kinds)[0] as SiteShape, config, bertSites(method.kinds)),
+  );
+  const swaps = method.swap !== undefined || specs.every((spec) => spec.replaces !== undefined);
+  return [
+    `[${entry.title}](#${anchor(entry.title)})`,
+    `\`${method.type}\``,
+    method.paper === null ? "" : `[${method.paper}](https://arxiv.org/abs/${method.paper})`,
+    method.kinds.join(", "),
+    `${start === "rounded" ? "to rounding" : yes(start)}${typeof method.identityAtStart === "function" ? " *" : ""}`,
+    yes(method.delta !== null),
+    `${yes(declared(method.deltaNeedsWeight, config))}${typeof method.deltaNeedsWeight === "function" ? " *" : ""}`,
+    swaps ? "any" : "one",
+    entry.parameters,
+    bertCount(method, entry).toLocaleString("en-US"),
+  ];
+}
+
+const paragraph = ({ title, use, avoid, cost, source }: MethodEntry, type: string): string[] => [
+  `### ${title}`,
+  "",
+  `\`${type}\`. **When:** ${use} **When not:** ${avoid} **Cost:** ${cost} **Source:** ${source}`,
+  "",
+];
+
+/**
+ * docs/methods.md: what every method declares, counted from shapes, and the catalogue's notes.
+ * @throws Error naming registered methods without an entry, and entries without a method
+ */
+export function methodsPage(
+  methods: readonly Method[],
+  entries: Readonly<Record<string, MethodEntry>> = methodCatalogue,
+): string {
+  const types = new Set(methods.map(({ type }) => type));
+  const missing = [...types].filter((type) => !Object.hasOwn(entries, type));
+  const stray = Object.keys(entries).filter((type) => !types.has(type));
+  if (missing.length + stray.length > 0) {
+    throw new Error(
+      `methods/catalogue.ts lacks [${missing.join(", ")}] and has [${stray.join(", ")}], which are not registered.`,
+    );
+  }
+  const known = methods.map((method) => ({ method, entry: entries[method.type] as MethodEntry }));
+  const columns = [
+    ...["Method", "`peft_type`", "Paper (arXiv)", "Modules", "Identity at start", "Merges", "Change depends on W"],
+    ...["Configurations in one session", "Trained values of a module", "BERT-base, query and value"],
+  ];
+  return [
+    "# Methods",
+    "",
+    `${methods.length} adapter methods, all of them trained, saved, merged and served in the same way. Which one: LoRA unless something below`,
+    "speaks for another. Learning rates differ: 1e-4 to 4e-4 is usual for LoRA, and methods that train vectors or coefficients want ten to",
+    "a hundred times that.",
+    "",
+    "- **Identity at start:** a new adapter leaves every output as it was, bit for bit, to rounding, or not.",
+    "- **Merges:** the change can be written into the weights of an ONNX file.",
+    "- **Change depends on W:** unmerging needs the base model, and the same adapter on another base is another change.",
+    "- **Configurations in one session:** a swappable model serves adapters of any rank and scale, or of the one configuration it was",
+    "  made for.",
+    "- **BERT-base:** trained values at the default configuration at query and value of the twelve layers; norms, or one token, for the",
+    "  methods that have no linear modules. An asterisk: it depends on the configuration, and the default's answer is shown.",
+    "",
+    markdownTable({ columns, rows: known.map(({ method, entry }) => row(method, entry)) }).replaceAll("--:", "---"),
+    "",
+    "Any method whose change is one of linear weights becomes a LoRA adapter with `convertToLora`, by fixed rank or explained variance, and",
+    "says what it loses. `combineAdapters` makes one LoRA adapter of several: `cat`, `svd`, `linear`, TIES, DARE and magnitude pruning.",
+    "",
+    "## When to use which",
+    "",
+    ...known.flatMap(({ method, entry }) => paragraph(entry, method.type)),
+  ].join("\n");
+}
