@@ -13,7 +13,9 @@ import { type Method, parameterCount, siteConfig } from "./method.ts";
 import { mos } from "./mos.ts";
 import { paca } from "./paca.ts";
 import { randlora } from "./randlora.ts";
+import { tinyLora } from "./tinylora.ts";
 import { vera } from "./vera.ts";
+import { waveFt } from "./waveft.ts";
 
 const linear = (name: string, inFeatures: number, outFeatures: number, hasBias = true): SiteShape => ({
   name,
@@ -77,6 +79,7 @@ test.each([
   ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
   ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],
   ["FourierFT 1000", fourierFt, { nFrequency: 1000 }, attention, 24_000],
+  ["WaveFT 2592", waveFt, {}, attention, 62_208],
   ["DyLoRA stores all of rMax", dylora, { rMax: 8 }, attention, 294_912],
 ] as [string, Method, object, SiteShape[], number][])("%s", (_, method, config, sites, expected) => {
   const own = (method.config as unknown as { parse(value: unknown): object }).parse(config);
@@ -110,6 +113,20 @@ test("LLaMA-2-7B, seven linears: 2,498,560 per rank", () => {
   expect(parameterCount(paca, paca.config.parse({ r: 8 }), sites)).toBe(10_878_976);
   const shards = mos.config.parse({ r: 16, equivalentRank: 8, privateRank: 2, shardsPerVector: 8 });
   expect(parameterCount(mos, shards, sites)).toBe(19_988_480);
+});
+
+test("TinyLoRA: from one number in all to u per module, in groups of neighbours", () => {
+  const countOf = (fields: object): number => parameterCount(tinyLora, tinyLora.config.parse(fields), attention);
+  expect(countOf({ u: 64 })).toBe(24 * 64);
+  expect(countOf({ u: 1, weightTying: 1 })).toBe(1);
+  expect(countOf({ u: 13, weightTying: 0.75 })).toBe(6 * 13);
+  const config = tinyLora.config.parse({ weightTying: 0.79 }); // 5 groups of 4, the last one of 8
+  const groups = attention.map((site) => {
+    const { shape, init } = tinyLora.parameters(site, config, attention)["group"]!;
+    return init({ shape, random: undefined as never, base: () => new Float32Array(0) })[0];
+  });
+  expect(groups.filter((group) => group === 0)).toHaveLength(4);
+  expect(groups.filter((group) => group === 4)).toHaveLength(8);
 });
 
 test("rank and alpha patterns give single modules other values", () => {

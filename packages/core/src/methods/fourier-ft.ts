@@ -23,7 +23,11 @@ export const fourierFtConfig = z.strictObject({
 export type FourierFtConfig = z.output<typeof fourierFtConfig>;
 
 /** Rows and columns of the coefficients: the first n of a random order of all entries. */
-function positionsOf(inFeatures: number, outFeatures: number, { nFrequency, randomLocSeed }: FourierFtConfig) {
+export function drawnPositions(
+  inFeatures: number,
+  outFeatures: number,
+  { nFrequency, randomLocSeed }: Pick<FourierFtConfig, "nFrequency" | "randomLocSeed">,
+) {
   if (nFrequency > inFeatures * outFeatures) {
     throw new PeftError(
       "RANK_TOO_LARGE",
@@ -71,7 +75,7 @@ export const fourierFt = defineMethod<FourierFtConfig>({
   // 3. Forward: cos(a + b) = cos a cos b - sin a sin b.
   forward(g, { x, y, site }, values, config) {
     const { inFeatures, outFeatures } = site;
-    const { rows, columns } = positionsOf(inFeatures, outFeatures, config);
+    const { rows, columns } = drawnPositions(inFeatures, outFeatures, config);
     const key = `fourierft:${outFeatures}x${inFeatures}:${config.nFrequency}:${config.randomLocSeed}`;
     const part = (f: "cos" | "sin"): Value =>
       g.fusedMatMul(
@@ -85,7 +89,7 @@ export const fourierFt = defineMethod<FourierFtConfig>({
   delta(tensors, config, site) {
     const { inFeatures, outFeatures } = site;
     const { data: c } = roleOf(tensors, "c");
-    const { rows, columns } = positionsOf(inFeatures, outFeatures, config);
+    const { rows, columns } = drawnPositions(inFeatures, outFeatures, config);
     const change = matrix(outFeatures, inFeatures);
     const factor = config.scaling / (outFeatures * inFeatures);
     for (let j = 0; j < c.length; j++) {

@@ -19,7 +19,9 @@ import { oft } from "./oft.ts";
 import { paca } from "./paca.ts";
 import { randlora } from "./randlora.ts";
 import { shira } from "./shira.ts";
+import { tinyLora } from "./tinylora.ts";
 import { vera } from "./vera.ts";
+import { waveFt } from "./waveft.ts";
 
 /** Cases in which one method's formula must come out as another's, on a weight that is neither square nor a multiple of the rank. */
 const site: SiteShape = {
@@ -248,6 +250,81 @@ describe("other limits", () => {
     // A single coefficient of an inverse transform: all values are cosines of multiples of one angle, 1 at the origin.
     expect(change[0]).toBeCloseTo(1, 6);
     expect(Math.max(...change.map(Math.abs))).toBeLessThanOrEqual(1 + 1e-6);
+  });
+  test("WaveFT with every coefficient turns the energy of a dense change, and is one without synthesis", () => {
+    const c = tensor([48]);
+    const energy = (v: Float32Array): number => v.reduce((sum, a) => sum + a * a, 0);
+    const all = { nFrequency: 48, scaling: 1 } as const;
+    const haar = changeOf(waveFt, all, { c }).weight;
+    expect(energy(haar)).toBeCloseTo(energy(c.data), 4);
+    const dense = changeOf(waveFt, { ...all, useIdwt: false }, { c }).weight;
+    expect([...dense].sort()).toEqual([...c.data].sort());
+  });
+  test("WaveFT's coefficient at one place is the product of two filters", () => {
+    const c = tensor([48], new Float32Array(48).fill(0));
+    const each = Array.from({ length: 48 }, (_, k) => {
+      const one = tensor(
+        [48],
+        c.data.map((_, i) => (i === k ? 1 : 0)),
+      );
+      return changeOf(waveFt, { nFrequency: 48, scaling: 2 }, { c: one }).weight;
+    });
+    // Haar: every wave is four entries of ±1/2 in a block of two by two.
+    for (const wave of each) expect([...wave].filter((v) => Math.abs(Math.abs(v) - 1) < 1e-6)).toHaveLength(4);
+    const signs = (w: Float32Array): string =>
+      [...w].flatMap((v) => (Math.abs(v) < 1e-6 ? [] : [v > 0 ? "+" : "-"])).join("");
+    const kinds = each.map(signs);
+    for (const kind of ["++++", "++--", "+-+-", "+--+"]) expect(kinds.filter((k) => k === kind)).toHaveLength(12);
+  });
+  test("WaveFT with longer filters gives peft's change", () => {
+    // WaveFTLinear.get_delta_weight of peft 0.21.2: in 6, out 9, 54 coefficients (k % 7 - 3) / 10, scaling 2; every fifth entry.
+    const expected = {
+      db2: [
+        0.48726, 0.429006, -0.094199, -0.26226, 0.143958, 0.36226, -0.197548, 0.170753, 0.516506, -0.140849, -0.331458,
+      ],
+      sym4: [
+        -0.120886, 0.210762, -0.028728, -0.193962, -0.048435, -0.018171, -0.327599, -0.420213, -0.25626, 0.00579,
+        -0.32564,
+      ],
+      coif1: [
+        -0.037552, 0.226657, -0.212595, -0.294788, 0.167966, -0.127306, -0.604843, -0.222005, 0.211001, 0.077434,
+        0.00576,
+      ],
+    } as const;
+    const c = tensor(
+      [54],
+      Float32Array.from({ length: 54 }, (_, k) => ((k % 7) - 3) / 10),
+    );
+    const odd: SiteShape = { ...site, outFeatures: 9, weightShape: [9, 6] };
+    for (const waveletFamily of ["db2", "sym4", "coif1"] as const) {
+      const parsed = waveFt.config.parse({ nFrequency: 54, scaling: 2, waveletFamily });
+      const { add } = waveFt.delta!({ c }, parsed, odd, frozen).weight as { add: Float32Array };
+      near(
+        add.filter((_, at) => at % 5 === 0),
+        Float32Array.from(expected[waveletFamily]),
+      );
+    }
+  });
+  test("TinyLoRA with every unit matrix as P is a free core between the singular directions", () => {
+    const [a, b, v] = [tensor([3, 6]), tensor([8, 3]), tensor([9])];
+    const P = tensor(
+      [9, 3, 3],
+      Float32Array.from({ length: 81 }, (_, at) => (at % 10 === 0 ? 1 : 0)),
+    );
+    const group = tensor([1], Float32Array.of(1));
+    const tensors = { A: a, B: b, P, group, v0: tensor([9]), v1: v };
+    const core = tensor(
+      [3, 6],
+      Float32Array.from({ length: 18 }, (_, at) => {
+        let sum = 0;
+        for (let k = 0; k < 3; k++) sum += v.data[Math.floor(at / 6) * 3 + k]! * a.data[k * 6 + (at % 6)]!;
+        return sum;
+      }),
+    );
+    near(
+      changeOf(tinyLora, { r: 3, u: 9 }, tensors).weight,
+      changeOf(lora, { r: 3, alpha: 3 }, { A: core, B: b }).weight,
+    );
   });
   test("RandLoRA with one base is B·diag(lambda)·A·diag(gamma)", () => {
     const [a, b, lambda, gamma] = [tensor([7, 1, 6]), tensor([8, 1, 7]), tensor([7, 1]), tensor([1, 6])];

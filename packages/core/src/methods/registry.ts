@@ -32,16 +32,18 @@ import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
 import { shira } from "./shira.ts";
 import { svf } from "./svf.ts";
+import { tinyLora } from "./tinylora.ts";
 import { tlora } from "./tlora.ts";
 import { trainableTokens } from "./trainable-tokens.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
+import { waveFt } from "./waveft.ts";
 
 const methods: readonly Method[] = [
-  ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss],
+  ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
   ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, hra, road],
-  ...[fourierFt, loca, qwha, c3a, shira, paca],
+  ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
 ];

@@ -9,6 +9,8 @@ const rates: Readonly<Record<string, number>> = {
   FOURIERFT: 0.2,
   C3A: 0.2,
   LOCA: 0.2,
+  TINYLORA: 0.1,
+  WAVEFT: 0.1,
   SHIRA: 0.05,
   TRAINABLE_TOKENS: 0.1,
 };
