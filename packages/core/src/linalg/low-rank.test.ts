@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { testRandom } from "../testing/check-gradient.ts";
-import { leadingFactors, productSvd } from "./low-rank.ts";
-import { type Matrix, matrixFrom, multiply, subtract } from "./matrix.ts";
+import { leadingFactors, lowRankSvd, productSvd } from "./low-rank.ts";
+import { type Matrix, matrix, matrixFrom, multiply, subtract } from "./matrix.ts";
 import { singularValues, svd } from "./svd.ts";
 
 const random = testRandom(1);
@@ -32,4 +32,23 @@ test("leading factors leave the singular values that follow, and are equally lar
   expect([left.rows, left.columns, right.rows, right.columns]).toEqual([6, 2, 2, 4]);
   expect(norm(subtract(a, multiply(left, right)))).toBeCloseTo(Math.hypot(s[2]!, s[3]!), 12);
   expect(norm(left)).toBeCloseTo(norm(right), 12);
+});
+
+test("a low rank is found through float32 rounding, a higher one is not taken for it", () => {
+  const exact = multiply(drawn(50, 4), drawn(4, 40));
+  const rounded = matrix(50, 40, Float32Array.from(exact.data));
+  const found = lowRankSvd(rounded, 4, 2 ** -22)!;
+  const s = singularValues(rounded);
+  for (let i = 0; i < 4; i++) expect(Math.abs(found.s[i]! - s[i]!) / s[0]!).toBeLessThan(1e-12);
+  expect(found.s[4]! / s[0]!).toBeLessThan(1e-6);
+  const { left, right } = leadingFactors(found, 4);
+  expect(norm(subtract(multiply(left, right), exact)) / norm(exact)).toBeLessThan(1e-7);
+  expect(lowRankSvd(drawn(50, 40), 4, 2 ** -22)).toBeNull();
+  const slightlyMore = matrix(
+    50,
+    40,
+    exact.data.map((v) => v + 1e-4 * (random() - 0.5)),
+  );
+  expect(lowRankSvd(slightlyMore, 4, 2 ** -22)).toBeNull();
+  expect(lowRankSvd(matrix(5, 4), 2, 2 ** -22)!.s.every((v) => v === 0)).toBe(true);
 });

@@ -1,4 +1,5 @@
-import { type Matrix, multiply, rowRange, scaleColumns, scaleRows, transpose } from "./matrix.ts";
+import { createRandom } from "../random/random.ts";
+import { type Matrix, matrixFrom, multiply, rowRange, scaleColumns, scaleRows, subtract, transpose } from "./matrix.ts";
 import { qr } from "./qr.ts";
 import { type Svd, svd } from "./svd.ts";
 
@@ -24,3 +25,22 @@ export function leadingFactors({ u, s, vt }: Svd, rank: number): { readonly left
     right: scaleRows(rowRange(vt, 0, rank), roots),
   };
 }
+
+/** Columns of a sketch beyond the rank that is looked for. */
+const OVERSAMPLING = 8;
+
+/**
+ * SVD of a matrix of rank at most `most`, up to `tolerance` times its Frobenius norm; null when its rank is higher. The range is
+ * found from a random sketch (Halko et al. 2009, arXiv 0909.4061) and the rest is measured, so what is returned is right whatever was
+ * drawn. Some 6 m n (most + 8) operations in the place of 12 n³.
+ */
+export function lowRankSvd(a: Matrix, most: number, tolerance: number): Svd | null {
+  const random = createRandom(0);
+  const sketch = matrixFrom(a.columns, Math.min(most + OVERSAMPLING, a.rows, a.columns), () => random.normal());
+  const { q } = qr(multiply(a, sketch));
+  const inner = multiply(q, a, { transA: true });
+  const rest = frobeniusNorm(subtract(a, multiply(q, inner)));
+  return rest <= tolerance * frobeniusNorm(a) ? productSvd(q, inner) : null;
+}
+
+const frobeniusNorm = ({ data }: Matrix): number => Math.sqrt(data.reduce((sum, v) => sum + v * v, 0));
