@@ -133,6 +133,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "Two small products per module; the Kronecker product is never built.",
     source: "Marjit et al. 2024. A file format of this project.",
   },
+  TINYLORA: {
+    title: "TinyLoRA",
+    parameters: "u per group of modules; weightTying chooses between a group for each module and one for all",
+    use: "The fewest trained values there are, down to one in all: a weighted sum of fixed random matrices stands between the leading singular directions of each weight.",
+    avoid:
+      "Where the data asks for more than a steering of what the model can do already. Files are much larger than the trained values: the singular directions are in them.",
+    cost: "Three thin products per module, and a decomposition of each weight at the start.",
+    source: "Morris et al. 2026. Files of `peft`.",
+  },
   TLORA_TENSOR: {
     title: "TLoRA (tensor ring)",
     parameters: "R² Σ n_d² for the transform; R'² Σ (n_d + m_d), or r (in + out), for the residual",
@@ -199,6 +208,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
       "With LoRA's learning rates (it wants some 1e-2), and where a new adapter must change nothing unless `initWeights` is set.",
     cost: "Two products with tables of cosines and sines that give a dense [out, in]; it grows with nFrequency.",
     source: "Gao et al. 2024. Files of `peft`, which do not hold the places: the seed makes them.",
+  },
+  WAVEFT: {
+    title: "WaveFT",
+    parameters: "nFrequency",
+    use: "A number of values that does not grow with the module, as in FourierFT, but each of them changes a small patch of the weight and not all of it.",
+    avoid: "With LoRA's learning rates, and on wide modules when time matters: the dense change is made in every run.",
+    cost: "A scatter and two products with the wavelet's matrices [out, out] and [in, in] that give a dense [out, in], whatever nFrequency is.",
+    source:
+      "Bilican et al. 2025. Files of `peft`, which do not hold the places: the seed makes them. No coif4 and coif5.",
   },
   LOCA: {
     title: "LoCA",
