@@ -271,7 +271,7 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   LOLDU: {
     title: "LoLDU",
     parameters: "r",
-    use: "Fewest values of all: some pivots of an LDU decomposition of the weight.",
+    use: "Very few values: some pivots of an LDU decomposition of the weight.",
     avoid: "Where LoRA's quality is needed at once: a few hundred numbers per module express little.",
     cost: "Two products of rank r (256 by default), and one LU decomposition per module at the start and when a file is read.",
     source: "Shi et al. 2024. A file format of this project.",
