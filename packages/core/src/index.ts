@@ -199,6 +199,8 @@ export { readMetrics } from "./train/metrics-log.ts";
 export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts";
 export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
 export { type CalibratedPlan, int8Event, LARGEST_ERROR, type PlanInt8Options, planInt8 } from "./train/plan-int8.ts";
+export type { Axes } from "./train/prefix/find-cut.ts";
+export { type SplitProgram, type SplitProgramOptions, splitProgram } from "./train/prefix/split-program.ts";
 export {
   buildEvaluationProgram,
   buildTrainingProgram,
@@ -209,6 +211,7 @@ export { withRecomputation } from "./train/recompute.ts";
 export {
   type Int8Event,
   type Metrics,
+  type PrefixEvent,
   type TrainEvent,
   type TrainingData,
   type TrainingResult,

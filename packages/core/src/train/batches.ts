@@ -8,6 +8,8 @@ import type { TrainingRun } from "./training-run.ts";
 export interface Batch {
   /** Feeds of its micro-batches. */
   readonly runs: Feeds[];
+  /** The samples of each micro-batch, by their index in the data. */
+  readonly members: readonly Int32Array[];
   readonly samples: number;
   readonly realTokens: number;
   readonly paddedTokens: number;
@@ -43,6 +45,7 @@ export function createBatches<Sample>(
         `${step}.${k}`,
       ),
     );
-    return { runs, samples: items.length, realTokens: plan.realTokens, paddedTokens: plan.paddedTokens };
+    const members = plan.runs.map((run) => run.map((i) => indices[i] as number));
+    return { runs, members, samples: items.length, realTokens: plan.realTokens, paddedTokens: plan.paddedTokens };
   };
 }

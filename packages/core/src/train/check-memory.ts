@@ -3,17 +3,14 @@ import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
 import { dropoutPoolName } from "../graph/dropout.ts";
-import { importGraph } from "../graph/import-graph.ts";
 import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Graph } from "../onnx/ir.ts";
-import { opsetOf } from "../onnx/opset.ts";
-import { decodeModel } from "../onnx/read.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { symbolSizes } from "./dropout-feeds.ts";
-import type { GraphFile } from "./graph-file.ts";
 import { planMicroBatches } from "./micro-batches.ts";
 import { type TrainOptions, type TrainOptionsInput, trainOptions } from "./options.ts";
+import { shapedGraph } from "./shaped-graph.ts";
 import type { TrainingRun } from "./training-run.ts";
 
 /** Smallest micro-batch that is proposed: below, a run is mostly overhead. */
@@ -114,16 +111,6 @@ async function settingsThatFit<Sample>(
 
 function lengthsOf<Sample>({ data }: TrainingRun<Sample>): number[] {
   return Array.from({ length: data.samples.length }, (_, i) => data.lengthOf(data.samples[i] as Sample));
-}
-
-/** A program's graph with the shapes of all values. */
-function shapedGraph({ bytes, externalDataFolder: folder }: GraphFile): { graph: Graph; opset: number } {
-  const model = decodeModel(bytes, folder === undefined ? {} : { folder });
-  const opset = opsetOf(model);
-  const g = importGraph(model.graph, opset);
-  for (const { name } of model.graph.outputs) g.output(g.value(name), name);
-  // The nodes' order is the file's: it decides in which order they run.
-  return { graph: { ...model.graph, values: g.finish().values }, opset };
 }
 
 /** Sizes of the graph's symbols in the largest micro-batch: that of the longest samples. */

@@ -19,7 +19,7 @@ async function hashOf(bytes: Uint8Array): Promise<string> {
  * What must be equal for a checkpoint to be continued: options, parameter groups, number of samples, names and shapes of
  * parameters, and the training graph with the weights embedded in it. Weights in files and the samples themselves are
  * taken on trust: reading them all would cost more than they are worth. Threads, isolation and recomputation may change; another
- * number of threads may change the last bits of results.
+ * number of threads may change the last bits of results, and so may a cache of activations, unless it rounds to float16.
  */
 export async function fingerprintOf<Sample>(
   run: TrainingRun<Sample>,
@@ -30,10 +30,14 @@ export async function fingerprintOf<Sample>(
     isolation: _isolation,
     recompute: _recompute,
     availableMemory: _memory,
+    prefixCache,
     ...rest
   } = options;
   return {
-    options: rest,
+    options:
+      typeof prefixCache === "object" && prefixCache.precision === "float16"
+        ? { ...rest, prefixCache: "float16" }
+        : rest,
     groups: run.groups ?? [],
     samples: run.data.samples.length,
     parameters: Object.fromEntries(Object.entries(run.parameters).map(([name, { dims }]) => [name, [...dims]])),

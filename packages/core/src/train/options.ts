@@ -2,6 +2,20 @@ import { z } from "zod";
 import { optimizerConfig } from "../optim/optimizer-config.ts";
 import { scheduleConfig } from "../optim/schedule.ts";
 
+const prefixCacheConfig = z.union([
+  z.enum(["off", "memory"]),
+  z.strictObject({
+    /** Where the file lies; in memory without one. */
+    folder: z.string().optional(),
+    maxBytes: z
+      .number()
+      .positive()
+      .default(2 ** 30),
+    /** "float16" halves the space; numbers above 65504 would not fit. */
+    precision: z.enum(["float32", "float16"]).default("float32"),
+  }),
+]);
+
 /** Options of a training run. Names and defaults follow transformers' TrainingArguments where it has them. */
 export const trainOptions = z.strictObject({
   epochs: z.number().positive().default(3),
@@ -14,6 +28,14 @@ export const trainOptions = z.strictObject({
    * peak and some 40 % more time. Gradients stay equal to the bit.
    */
   recompute: z.enum(["none", "blocks"]).default("none"),
+  /**
+   * Activations below the lowest adapted layer are the same in every epoch: they are computed once and kept, in memory or in a
+   * file of `folder` that is removed at the end, up to `maxBytes` (default 1 GiB); samples that do not fit are computed again each
+   * time. For samples whose feeds never change, and models that mask padding or never mix it with other tokens. Default "off".
+   */
+  prefixCache: prefixCacheConfig.default("off"),
+  /** "off" leaves out the dropout of frozen layers whose activations are kept; with "on" such layers are refused. */
+  prefixDropout: z.enum(["on", "off"]).default("on"),
   optimizer: optimizerConfig,
   schedule: scheduleConfig.optional(),
   maxGradNorm: z.number().positive().optional(),

@@ -14,12 +14,21 @@ import { fingerprintOf } from "./fingerprint.ts";
 import { evaluationRecord, type History, stepRecord } from "./history.ts";
 import type { MetricsLog } from "./metrics-log.ts";
 import { type TrainOptions, trainOptions } from "./options.ts";
+import { openPrefixCache } from "./prefix/prefix-cache.ts";
 import { createProgress } from "./progress.ts";
 import { withRecomputation } from "./recompute.ts";
 import { openRunFolder, startState, type TrainerState } from "./run-folder.ts";
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
-export type { Int8Event, Metrics, TrainEvent, TrainingData, TrainingResult, TrainingRun } from "./training-run.ts";
+export type {
+  Int8Event,
+  Metrics,
+  PrefixEvent,
+  TrainEvent,
+  TrainingData,
+  TrainingResult,
+  TrainingRun,
+} from "./training-run.ts";
 
 /**
  * Trains: batch, step, report, evaluate, save. With a `folder` a killed run is continued by calling this again: data
@@ -27,7 +36,7 @@ export type { Int8Event, Metrics, TrainEvent, TrainingData, TrainingResult, Trai
  * of a run without interruption (on the same machine, with the same number of threads). Nothing is saved after a step
  * that went wrong.
  *
- * @throws PeftError MEMORY_EXCEEDED (naming settings that would fit), NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
+ * @throws PeftError NO_PREFIX (with `prefixCache`), MEMORY_EXCEEDED (naming settings that would fit), NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
  *   EMPTY_BATCH; RESUME_MISMATCH, CHECKPOINT_INVALID and METRICS_LOG_INVALID when the folder cannot be continued
  * @example
  * const result = await train({ training, parameters, data, options: { optimizer: { type: "adamw", learningRate: 1e-3 } } });
@@ -46,7 +55,8 @@ export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingR
   const resumed = folder ? await folder.load() : null;
   const state: TrainerState = resumed?.state ?? startState();
   const history: History = resumed?.history ?? { losses: [], evaluations: [] };
-  const engine = await openEngine(run, options, totalSteps);
+  await using cache = options.prefixCache === "off" ? null : await openPrefixCache(run, options);
+  const engine = await openEngine(cache ? { ...run, training: cache.training } : run, options, totalSteps);
   let log: MetricsLog | null = null;
   try {
     if (folder && resumed) await folder.restore(engine);
@@ -59,7 +69,10 @@ export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingR
     const memory = { rssBytes: 0, peakRssBytes: 0 };
     const progress = createProgress({ totalSteps, startStep: state.step, residentBytes: () => memory.rssBytes });
     const batchOf = createBatches(run, options, stepsPerEpoch);
-    const prepare = async (step: number): Promise<Batch | null> => (step < totalSteps ? batchOf(step) : null);
+    const prepare = async (step: number): Promise<Batch | null> => {
+      if (step >= totalSteps) return null;
+      return cache ? cache.attach(batchOf(step)) : batchOf(step);
+    };
     const patience = options.earlyStoppingPatience ?? Number.POSITIVE_INFINITY;
     const isLate = (): boolean => state.early.withoutImprovement >= patience;
 

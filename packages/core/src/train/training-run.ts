@@ -1,5 +1,6 @@
 import type { ProductError } from "../int8/measure-errors.ts";
 import type { WeightBits } from "../int8/quantize-columns.ts";
+import type { Shape } from "../onnx/ir.ts";
 import type { ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
 import type { TrainOptionsInput } from "./options.ts";
@@ -11,6 +12,11 @@ export interface TrainingData<Sample> {
   readonly samples: ArrayLike<Sample>;
   /** Tokens (or other units) of a sample, which decide how a batch is cut. */
   lengthOf(sample: Sample): number;
+  /**
+   * Tokens of each row that a sample takes in the model's batch, where it is not one row of `lengthOf` tokens: rows stand role
+   * after role, the first row of every sample before the second of any. Needed for `prefixCache` only.
+   */
+  rowLengthsOf?(sample: Sample): readonly number[];
   /** Pads samples to their longest. `key` names the micro-batch, for collators that draw random numbers. */
   collate(samples: readonly Sample[], key: string): Feeds;
   /** True when a batch must be one run, for another reason than its loss (which says so itself). */
@@ -33,10 +39,25 @@ export interface Int8Event {
   readonly errors: readonly ProductError[];
 }
 
+/** Activations below the adapted layers are kept: comes before the first step. */
+export interface PrefixEvent {
+  readonly type: "prefix";
+  readonly step: 0;
+  /** Names and shapes of what is kept of each sample. */
+  readonly values: readonly { readonly name: string; readonly shape: Shape }[];
+  /** Samples whose activations are kept, and those that did not fit. */
+  readonly kept: number;
+  readonly left: number;
+  readonly bytes: number;
+  /** Share of the products of a step, forward and backward, that is spared. */
+  readonly workShare: number;
+}
+
 /** After a step "progress" comes first, then "evaluation", then "checkpoint". */
 export type TrainEvent =
   | ProgressEvent
   | Int8Event
+  | PrefixEvent
   | {
       readonly type: "evaluation";
       readonly step: number;

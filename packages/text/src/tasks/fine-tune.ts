@@ -17,6 +17,7 @@ import {
   type Method,
   type Model,
   type ParameterGroup,
+  PeftError,
   type RuntimeTensor,
   type TrainEvent,
   type TrainingResult,
@@ -75,7 +76,7 @@ export interface FineTuned<Sample> extends Predictor<Sample> {
  * Fine-tunes a text encoder with an adapter, in a process of its own. The base model's weights stay where they are. The
  * task's head (every module whose name ends in "classifier" or "score", as with peft's task types) and modules that the
  * checkpoint lacked are trained as a whole beside the adapter.
- * @throws PeftError NO_DATA, TASK_SAMPLE naming the samples that do not fit, and those of `injectAdapter` and `train`
+ * @throws PeftError NO_DATA, TASK_SAMPLE naming the samples that do not fit, CONFIG_INVALID, and those of `injectAdapter` and `train`
  * @example
  * const tuned = await fineTune({ model, task, train: samples, adapter: { r: 8, targetModules: ["query", "value"] },
  *   options: { epochs: 3, optimizer: { type: "adamw", learningRate: 1e-3 } } });
@@ -86,6 +87,11 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
   const { model, task, validation, padId = padIdOf(model.config) } = run;
   checkSamples(task, run.train, model.config, { name: "training", judged: true });
   if (validation) checkSamples(task, validation, model.config, { name: "validation", judged: true });
+  if (run.compute === "int8" && (run.options.prefixCache ?? "off") !== "off") {
+    throw new PeftError("CONFIG_INVALID", 'expected compute "float32" beside prefixCache, received "int8".', {
+      hint: "Products in 8 bits share one scale over a batch: activations of a sample are others in every epoch.",
+    });
+  }
   const method = run.method ?? (lora as unknown as Method<C>);
   const config = withHead(run.adapter, task, model.initialized);
   const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
@@ -136,6 +142,7 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
     data: {
       samples: run.train,
       lengthOf: (sample) => task.lengthOf(sample),
+      rowLengthsOf: (sample) => task.textsOf(sample).map(({ inputIds }) => inputIds.length),
       collate: (samples) => collateTo(inputNames, samples),
     },
     options,
