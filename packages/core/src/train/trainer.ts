@@ -146,6 +146,11 @@ function checkRun<Sample>(run: TrainingRun<Sample>, options: TrainOptions): void
       hint: "Early stopping compares evaluations: pass an evaluation program and `evaluate`.",
     });
   }
+  if (options.prefixDropout === "off" && options.prefixCache === "off") {
+    throw new PeftError("CONFIG_INVALID", 'expected prefixCache beside prefixDropout "off", received "off".', {
+      hint: 'Only dropout below kept activations can be left out: set prefixCache to "memory" or a folder.',
+    });
+  }
   if (run.evaluate && !run.evaluation) {
     throw new PeftError("CONFIG_INVALID", "expected an `evaluation` program beside `evaluate`, received none.", {
       hint: "Build one with buildEvaluationProgram.",

@@ -1,13 +1,23 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { PrefixEvent, TrainEvent, TrainOptionsInput } from "@onnx-peft/core";
+import { fileURLToPath } from "node:url";
+import {
+  buildAdapterProgram,
+  injectAdapter,
+  lora,
+  type PrefixEvent,
+  splitProgram,
+  type TrainEvent,
+  type TrainOptionsInput,
+} from "@onnx-peft/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadTextModel } from "../models/load-text-model.ts";
 import { hidden, writeTinyModel } from "../models/testing/tiny-checkpoint.ts";
 import { type FineTuneOptions, fineTune } from "./fine-tune.ts";
 import { sentenceEmbedding } from "./sentence-embedding.ts";
 import { sequenceClassification } from "./sequence-classification.ts";
+import { taskGraph } from "./task-graph.ts";
 import { tokenClassification } from "./token-classification.ts";
 
 const root = mkdtempSync(join(tmpdir(), "onnx-peft-prefix-"));
@@ -101,10 +111,21 @@ describe("the last layer is adapted", () => {
     expectClose(part, expected, 1e-6);
     expect(part.prefix!.left).toBeGreaterThan(3);
     expect(part.prefix!.bytes).toBeLessThanOrEqual(bytesOfAll / 2);
+    const none = await losses({ prefixCache: { maxBytes: 1 } });
+    expect(none.prefix).toMatchObject({ kept: 0, left: 11, bytes: 0 });
+    expectClose(none, expected, 1e-6);
     const half = await losses({ prefixCache: { folder, precision: "float16" } });
     expect(half.prefix?.bytes).toBe(bytesOfAll / 2);
     expectClose(half, expected, 1e-2);
     expect(Math.abs(half.losses[0]! / expected.losses[0]! - 1)).toBeGreaterThan(1e-9);
+  });
+
+  test("the adapter's own dropout, above the cut, draws the same masks", async () => {
+    const own = { adapter: { ...adapter, dropout: 0.3 } };
+    const expected = await losses({}, own);
+    expectClose(await losses({ prefixCache: "memory" }, own), expected, 1e-6);
+    expectClose(await losses({ prefixCache: "memory", prefixDropout: "off" }, own), expected, 1e-6);
+    expect(expected.losses).not.toEqual((await losses({})).losses);
   });
 
   test("in processes of their own", async () => {
@@ -149,6 +170,16 @@ describe("the last layer is adapted", () => {
   });
 });
 
+test("a model built from a checkpoint of transformers is cut at its block", async () => {
+  const folder = fileURLToPath(new URL("../../../../parity/golden/models/bert", import.meta.url));
+  const { model } = await loadTextModel({ model: folder }, task.head);
+  const adapted = injectAdapter(model, { method: lora, config: adapter, training: true });
+  const program = buildAdapterProgram(adapted, task.loss(taskGraph(adapted, task.head)));
+  const { cut, axes, suffix } = splitProgram(program, { prefixDropout: "off" });
+  expect(cut.map(({ shape }) => shape)).toEqual([[`${axes.batch}*${axes.tokens}`, 32]]);
+  expect(suffix.inputs.map(({ name }) => name)).not.toContain("input_ids");
+});
+
 describe("dropout in frozen layers", () => {
   test("is refused, or left out below the cut and kept above", async () => {
     await expect(losses({ prefixCache: "memory" }, {}, dropping)).rejects.toMatchObject({
@@ -169,5 +200,6 @@ test("what does not go together is refused", async () => {
   });
   const everywhere = { r: 2, targetModules: "all-linear" } as const;
   await expect(losses({ prefixCache: "memory" }, { adapter: everywhere })).rejects.toMatchObject({ code: "NO_PREFIX" });
+  await expect(losses({ prefixDropout: "off" })).rejects.toMatchObject({ code: "CONFIG_INVALID" });
   await expect(losses({ prefixCache: { maxBytes: 0 } })).rejects.toMatchObject({ code: "CONFIG_INVALID" });
 });
