@@ -1,5 +1,6 @@
 import { mkdir, mkdtemp, open, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { PeftError } from "../../errors.ts";
 import { float16ToFloat32, float32ToFloat16 } from "../../onnx/half.ts";
 
 /** How rows of numbers are kept. */
@@ -25,7 +26,7 @@ export const bytesPerNumber = (precision: RowStoreOptions["precision"]): number 
 
 /**
  * A store in memory, or in one file of a folder of its own inside `folder`, with the index in memory.
- * @throws Error of the file system
+ * @throws Error of the file system; from `get` PeftError PREFIX_ROWS when the file was cut off
  */
 export async function createRowStore({ folder, precision = "float32" }: RowStoreOptions): Promise<RowStore> {
   const pack = (row: Float32Array): Float32Array | Uint16Array =>
@@ -70,7 +71,11 @@ export async function createRowStore({ folder, precision = "float32" }: RowStore
       const bytes = new Uint8Array(kept.buffer);
       for (let done = 0; done < bytes.length; ) {
         const { bytesRead } = await file.read(bytes, done, bytes.length - done, place.offset + done);
-        if (bytesRead === 0) throw new Error(`The file of the prefix cache ends within row "${key}".`);
+        if (bytesRead === 0) {
+          throw new PeftError("PREFIX_ROWS", `expected ${bytes.length} bytes of row "${key}", the file has ${done}.`, {
+            hint: "Something else changed the file of kept activations: start the run again.",
+          });
+        }
         done += bytesRead;
       }
       return unpack(kept);

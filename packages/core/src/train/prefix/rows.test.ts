@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -56,6 +56,11 @@ describe("row store", () => {
       await store.close();
     }
     if (folder !== undefined) {
+      const cut = await createRowStore({ folder });
+      await cut.put("a", Float32Array.of(1, 2, 3));
+      await truncate(join(folder, (await readdir(folder))[0]!, "rows"), 6);
+      await expect(cut.get("a")).rejects.toMatchObject({ code: "PREFIX_ROWS" });
+      await cut.close();
       expect(await readdir(folder)).toEqual([]);
       await rm(folder, { recursive: true });
     }
