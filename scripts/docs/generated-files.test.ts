@@ -92,6 +92,7 @@ test("README.md holds the examples, what is supported and the measured tables", 
     supported: supportedSection(root),
     "table:quickstart": resultsSection(results, "quickstart"),
     "table:step": resultsSection(results, "step"),
+    "table:epoch": resultsSection(results, "epoch"),
   };
   await expectFile("README.md", fillBlocks(await read("README.md"), blocks));
 });
