@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { matrix, multiply, scale } from "../linalg/matrix.ts";
+import { add, type Matrix, matrix, multiply, scale } from "../linalg/matrix.ts";
 import { addToWeight, roleOf, toMatrix } from "./dense.ts";
 import { kaimingUniform, zeros } from "./init.ts";
 import { defineMethod } from "./method.ts";
@@ -82,13 +82,10 @@ export const gralora = defineMethod<GraloraConfig>({
             }
             change.data[(j * height + o) * site.inFeatures + n * width + i] = sum;
           }
-    if (hybridR > 0) {
-      const general = multiply(toMatrix(roleOf(tensors, "generalB")), toMatrix(roleOf(tensors, "generalA")));
-      general.data.forEach((value, i) => {
-        change.data[i] = (change.data[i] as number) + value;
-      });
-    }
-    return { weight: addToWeight(site, scale(change, graloraScale(config))) };
+    const general = (): Matrix =>
+      multiply(toMatrix(roleOf(tensors, "generalB")), toMatrix(roleOf(tensors, "generalA")));
+    const total = hybridR > 0 ? add(change, general()) : change;
+    return { weight: addToWeight(site, scale(total, graloraScale(config))) };
   },
   // 5. Keys
   keys: {

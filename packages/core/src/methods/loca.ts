@@ -9,6 +9,7 @@ import { addToWeight, roleOf } from "./dense.ts";
 import { normal, zeros } from "./init.ts";
 import { createLocations } from "./loca-locations.ts";
 import { defineMethod } from "./method.ts";
+import { positionsFrom } from "./positions.ts";
 
 // 1. Config
 export const locaConfig = z.strictObject({
@@ -74,11 +75,7 @@ export const loca = defineMethod<LocaConfig>({
         trainable: false,
         fileType: "int64",
         init({ random }) {
-          const order = random.permutation(inFeatures * outFeatures).subarray(0, n);
-          return Float32Array.from([
-            ...order.map((p) => Math.floor(p / inFeatures)),
-            ...order.map((p) => p % inFeatures),
-          ]);
+          return positionsFrom(random.permutation(inFeatures * outFeatures).subarray(0, n), inFeatures);
         },
       },
       ...(learnLocations ? { probe: { shape: [neighbours.length, n], init: zeros, saved: false } } : {}),

@@ -2,13 +2,14 @@ import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { hadamard, isHadamardOrder, iwht } from "../linalg/hadamard.ts";
-import { matrix, scale } from "../linalg/matrix.ts";
+import { scale } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { addToWeight, roleOf } from "./dense.ts";
 import { zeros } from "./init.ts";
 import { kroneckerProduct } from "./kronecker.ts";
 import { defineMethod } from "./method.ts";
+import { flatPositions, positionsFrom, scatterPositions } from "./positions.ts";
 
 // 1. Config
 export const qwhaConfig = z.strictObject({
@@ -64,11 +65,7 @@ export const qwha = defineMethod<QwhaConfig>({
         trainable: false,
         fileType: "int64",
         init({ random }) {
-          const order = random.permutation(inFeatures * outFeatures).subarray(0, count);
-          return Float32Array.from([
-            ...order.map((p) => Math.floor(p / inFeatures)),
-            ...order.map((p) => p % inFeatures),
-          ]);
+          return positionsFrom(random.permutation(inFeatures * outFeatures).subarray(0, count), inFeatures);
         },
       },
     };
@@ -76,8 +73,7 @@ export const qwha = defineMethod<QwhaConfig>({
   // 3. Forward
   forward(g, { x, y, site }, values, { scaling }) {
     const { inFeatures: n, outFeatures: m } = site;
-    const [rows, columns] = g.split(g.cast(roleOf(values, "positions"), "int64"), [1, 1], 0);
-    const flat = g.reshape(g.add(g.mul(rows as Value, g.ints([n])), columns as Value), ["?count"]);
+    const flat = flatPositions(g, roleOf(values, "positions"), n);
     const coefficients = g.mul(roleOf(values, "values"), scaling / (Math.sqrt(m) * n));
     const dense = g.reshape(g.scatterElements(g.filled([m * n], 0), flat, coefficients, 0), [m, n]); // F
     const [a, b] = splitOf(n);
@@ -86,17 +82,9 @@ export const qwha = defineMethod<QwhaConfig>({
   },
   // 4. Delta: rows of F·H are Hᵀ applied to the rows of F.
   delta(tensors, { scaling }, site) {
-    const { inFeatures: n, outFeatures: m } = site;
-    const positions = roleOf(tensors, "positions").data;
     const { data } = roleOf(tensors, "values");
-    const f = matrix(m, n);
-    data.forEach((value, i) => {
-      const [row, column] = [positions[i] as number, positions[data.length + i] as number];
-      if (!(row >= 0 && row < m && column >= 0 && column < n))
-        throw new PeftError("PARAMETER", `Coefficient (${row}, ${column}) lies outside "${site.name}" [${m}, ${n}].`);
-      f.data[row * n + column] = value;
-    });
-    return { weight: addToWeight(site, scale(iwht(f), scaling / Math.sqrt(m))) };
+    const f = scatterPositions(site, data, roleOf(tensors, "positions").data, "Coefficient");
+    return { weight: addToWeight(site, scale(iwht(f), scaling / Math.sqrt(site.outFeatures))) };
   },
   // 5. Keys
   keys: { values: "qhft_spectrum", positions: "qhft_indices" },

@@ -1,10 +1,10 @@
 import { z } from "zod";
 import { PeftError } from "../errors.ts";
-import { matrix } from "../linalg/matrix.ts";
 import { torchRandom } from "../random/torch-random.ts";
 import { addToWeight, roleOf } from "./dense.ts";
 import { zeros } from "./init.ts";
 import { defineMethod } from "./method.ts";
+import { flatPositions, positionsFrom, scatterPositions } from "./positions.ts";
 
 // 1. Config
 export const shiraConfig = z.strictObject({
@@ -52,13 +52,7 @@ export const shira = defineMethod<ShiraConfig>({
         fileType: "int32",
         init({ random }) {
           const drawn = torchRandom(randomSeed ?? random.integer(2 ** 31)).randperm(inFeatures * outFeatures);
-          const result = new Float32Array(2 * count);
-          for (let i = 0; i < count; i++) {
-            const position = drawn[i] as number;
-            result[i] = Math.floor(position / inFeatures);
-            result[count + i] = position % inFeatures;
-          }
-          return result;
+          return positionsFrom(drawn.subarray(0, count), inFeatures);
         },
       },
     };
@@ -66,9 +60,7 @@ export const shira = defineMethod<ShiraConfig>({
   // 3. Forward
   forward(g, { x, y, site }, values) {
     const size = site.inFeatures * site.outFeatures;
-    const [rows, columns] = g.split(g.cast(roleOf(values, "positions"), "int64"), [1, 1], 0);
-    if (!rows || !columns) throw new PeftError("PARAMETER", "SHiRA's positions are rows and columns.");
-    const flat = g.reshape(g.add(g.mul(rows, g.ints([site.inFeatures])), columns), ["?count"]);
+    const flat = flatPositions(g, roleOf(values, "positions"), site.inFeatures);
     const zero = g.filled([size], 0);
     const dense = g.scatterElements(zero, flat, roleOf(values, "values"), 0);
     return g.add(y, g.fusedMatMul(x, g.reshape(dense, [site.outFeatures, site.inFeatures]), { transB: true }));
@@ -76,18 +68,7 @@ export const shira = defineMethod<ShiraConfig>({
   // 4. Delta
   delta(tensors, _, site) {
     const { data } = roleOf(tensors, "values");
-    const positions = roleOf(tensors, "positions").data;
-    const change = matrix(site.outFeatures, site.inFeatures);
-    data.forEach((value, i) => {
-      const [row, column] = [positions[i] as number, positions[data.length + i] as number];
-      if (!(row >= 0 && row < site.outFeatures && column >= 0 && column < site.inFeatures)) {
-        throw new PeftError(
-          "PARAMETER",
-          `Position (${row}, ${column}) lies outside "${site.name}" [${site.outFeatures}, ${site.inFeatures}].`,
-        );
-      }
-      change.data[row * site.inFeatures + column] = value;
-    });
+    const change = scatterPositions(site, data, roleOf(tensors, "positions").data, "Position");
     return { weight: addToWeight(site, change) };
   },
   // 5. Keys

@@ -1,55 +1,16 @@
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { initialParameters } from "../adapters/adapter.ts";
-import { injectAdapter, trainableValues } from "../adapters/inject.ts";
 import { tinyModel } from "../adapters/testing/tiny-model.ts";
-import { readSafetensors } from "../formats/safetensors/read.ts";
-import { crossEntropy } from "../losses/cross-entropy.ts";
-import { lora } from "../methods/lora.ts";
 import type { Model } from "../onnx/ir.ts";
 import { decodeModel, readModel } from "../onnx/read.ts";
-import { toNumbers } from "../onnx/tensor.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
+import type { Feeds } from "../runtime/runtime.ts";
 import { createEngine } from "./engine.ts";
-import { buildTrainingProgram } from "./program.ts";
 import { withRecomputation } from "./recompute.ts";
-
-const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.url));
+import { golden, goldenFeeds, loraTraining } from "./testing/golden-training.ts";
 
 /** LoRA with dropout on all linear layers; cross-entropy of every row of logits. */
-function trainingOf(model: Model) {
-  const adapted = injectAdapter(model, {
-    method: lora,
-    config: { r: 2, dropout: 0.2, targetModules: "all-linear" },
-    wantedOutputs: ["logits"],
-    training: true,
-  });
-  const { g } = adapted;
-  const logits = g.value("logits");
-  const labels = g.input("labels", "int64", logits.shape.slice(0, -1));
-  const program = buildTrainingProgram(g, crossEntropy(g, { logits, labels }), trainableValues(adapted));
-  const start = initialParameters(adapted, 7);
-  // B starts at zero: with other values gradients reach A too.
-  const parameters = Object.fromEntries(
-    adapted.parameters.map(({ name, shape }): [string, RuntimeTensor] => [
-      name,
-      { type: "float32", dims: shape, data: start.get(name)!.map((x, i) => x + 0.01 * ((i % 7) - 3)) },
-    ]),
-  );
-  return { program, parameters };
-}
-
-async function goldenFeeds(name: string, program: { inputs: readonly { name: string }[] }): Promise<Feeds> {
-  const { tensors } = await readSafetensors(join(golden, `${name}.safetensors`));
-  return Object.fromEntries(
-    program.inputs.map(({ name: input }) => {
-      const tensor = tensors.get(`input.${input}`)!;
-      return [input, { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) }];
-    }),
-  );
-}
+const trainingOf = (model: Model) => loraTraining(model, "all-linear", 0.2);
 
 async function stepsOf(program: ReturnType<typeof trainingOf>["program"], parameters: Feeds, runs: readonly Feeds[]) {
   const optimizer = { type: "sgd", learningRate: 1 } as const;

@@ -1,55 +1,18 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { initialParameters } from "../../adapters/adapter.ts";
-import { injectAdapter, trainableValues } from "../../adapters/inject.ts";
-import { readSafetensors } from "../../formats/safetensors/read.ts";
-import { crossEntropy } from "../../losses/cross-entropy.ts";
-import { lora } from "../../methods/lora.ts";
 import { decodeModel, readModel } from "../../onnx/read.ts";
-import { toNumbers } from "../../onnx/tensor.ts";
 import { onnxruntimeNode } from "../../runtime/onnxruntime-node.ts";
-import type { Feeds, RuntimeTensor } from "../../runtime/runtime.ts";
+import type { Feeds } from "../../runtime/runtime.ts";
 import { createEngine } from "../engine.ts";
-import { buildTrainingProgram, type TrainingProgram } from "../program.ts";
+import type { TrainingProgram } from "../program.ts";
 import { withRecomputation } from "../recompute.ts";
+import { golden, goldenFeeds, loraTraining } from "../testing/golden-training.ts";
 import { splitProgram } from "./split-program.ts";
 
-const golden = fileURLToPath(new URL("../../../../../parity/golden", import.meta.url));
-
 /** LoRA on the linear layers of one layer and what lies above; cross-entropy of every row of logits. */
-async function trainingOf(name: string, file: string, targetModules: string, dropout = 0) {
-  const adapted = injectAdapter(await readModel(join(golden, "models", name, "onnx", file)), {
-    method: lora,
-    config: { r: 2, dropout, targetModules },
-    wantedOutputs: ["logits"],
-    training: true,
-  });
-  const { g } = adapted;
-  const logits = g.value("logits");
-  const labels = g.input("labels", "int64", logits.shape.slice(0, -1));
-  const program = buildTrainingProgram(g, crossEntropy(g, { logits, labels }), trainableValues(adapted));
-  const start = initialParameters(adapted, 7);
-  // B starts at zero: with other values gradients reach A too.
-  const parameters = Object.fromEntries(
-    adapted.parameters.map(({ name: parameter, shape }): [string, RuntimeTensor] => [
-      parameter,
-      { type: "float32", dims: shape, data: start.get(parameter)!.map((x, i) => x + 0.01 * ((i % 7) - 3)) },
-    ]),
-  );
-  return { program, parameters };
-}
-
-async function goldenFeeds(name: string, program: TrainingProgram): Promise<Feeds> {
-  const { tensors } = await readSafetensors(join(golden, `${name}.safetensors`));
-  return Object.fromEntries(
-    program.inputs.map(({ name: input }) => {
-      const tensor = tensors.get(`input.${input}`)!;
-      return [input, { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) }];
-    }),
-  );
-}
+const trainingOf = async (name: string, file: string, targetModules: string, dropout = 0) =>
+  loraTraining(await readModel(join(golden, "models", name, "onnx", file)), targetModules, dropout);
 
 const pick = (inputs: readonly { name: string }[], feeds: Feeds): Feeds =>
   Object.fromEntries(inputs.map(({ name }) => [name, feeds[name]!]));
