@@ -125,6 +125,7 @@ export {
   type HookSite,
   type Method,
   parameterCount,
+  type RowInput,
   type StepHooks,
 } from "./methods/method.ts";
 export { type MissConfig, miss } from "./methods/miss.ts";

@@ -6,13 +6,15 @@ import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { ForwardInput, Method } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
-import type { Model, Node, Value } from "../onnx/ir.ts";
+import type { Dim, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import { frozenValues } from "./frozen-values.ts";
 import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
+import { declareRowInputs, rowValues, rowView } from "./row-inputs.ts";
+import { batchOf } from "./row-layout.ts";
 import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
 import type { Site, SiteUse } from "./site.ts";
 import { findSites } from "./sites.ts";
@@ -106,6 +108,7 @@ function unrounded(g: Builder, value: Value): Value {
 /** The graph with the forward of every plan added behind its site. */
 export function buildAdapted(model: Model, plans: readonly SitePlan[], training: boolean): Builder {
   const graph = withParameters(model.graph, plans);
+  const batch = (): Dim => batchOf(model.graph);
   const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
   for (const plan of plans) {
     if (isReplacement(plan)) continue;
@@ -117,28 +120,42 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     // A Split makes the outputs of several modules: it is added once, under other names where they are adapted.
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
     builder.addNode({ ...node, inputs: [...node.inputs], outputs });
-    for (const { plan, use } of adapted) adaptUse(builder, plan, use);
+    for (const { plan, use } of adapted) {
+      const inner = innerName(use.output);
+      const result = adaptedResult(builder, plan, use, { x: builder.value(use.input), y: builder.value(inner), batch });
+      builder.op("Identity", [result], {}, { outputs: [use.output] });
+    }
     return true;
   };
-  return importGraph(graph, opsetOf(model), { training, replace });
+  const prepare = (builder: Builder): Map<string, Value> => {
+    declareRowInputs(builder, plans, batch);
+    return new Map();
+  };
+  return importGraph(graph, opsetOf(model), { training, replace, prepare });
 }
 
 const innerName = (output: string): string => `${output}:base`;
 
-/** Adds the adapted result of a use under the name that others read; the frozen one has another already. */
-function adaptUse(g: Builder, plan: SitePlan, use: SiteUse): void {
+interface UseValues {
+  readonly x: Value;
+  /** What the frozen module makes of x. */
+  readonly y: Value;
+  readonly batch: () => Dim;
+}
+
+/** The adapted result of a use, in the type and shape of y. */
+function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, { x, y, batch }: UseValues): Value {
   const { site, method, config } = plan;
-  const inner = innerName(use.output);
-  const [x, y] = [g.value(use.input), g.value(inner)];
   const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
-  const result = g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
+  return g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
+    const view = rowView(g, plan, isFloating(x.type) ? g.cast(x, "float32") : x, g.cast(y, "float32"), batch);
     const at: ForwardInput = {
-      x: isFloating(x.type) ? g.cast(x, "float32") : x,
-      y: g.cast(y, "float32"),
+      x: view.x,
+      y: view.y,
       site,
-      ...frozenValues(g, site, use, inner),
+      rows: rowValues(g, plan),
+      ...frozenValues(g, site, use, innerName(use.output)),
     };
-    return g.cast(method.forward(g, at, values, config), y.type);
+    return g.cast(view.restore(method.forward(g, at, values, config)), y.type);
   });
-  g.op("Identity", [result], {}, { outputs: [use.output] });
 }

@@ -1,11 +1,13 @@
 import { symbolFrom } from "../onnx/dims.ts";
-import type { Graph } from "../onnx/ir.ts";
+import type { Graph, Value } from "../onnx/ir.ts";
 import type { Builder } from "./builder.ts";
 import { createBuilder } from "./builder.ts";
 import { inlineGraph } from "./import-nodes.ts";
 
 /** What may be changed while a graph is taken over. */
 export interface ImportOptions {
+  /** Called once the inputs are declared: may declare more, and returns what nodes read in the place of some of them. */
+  prepare?: (g: Builder) => ReadonlyMap<string, Value>;
   /** Called instead of adding a node as it is; return true when the node was replaced (its outputs must exist then). */
   replace?: (g: Builder, node: Graph["nodes"][number]) => boolean;
   /** Initialisers that become graph inputs of the same name (trainable leaves). */
@@ -35,6 +37,7 @@ export function importGraph(graph: Graph, opset: number, options: ImportOptions 
     constants.delete(name);
   }
   g.setTraining(options.training ?? false);
-  inlineGraph(g, { ...graph, initializers: constants, outputs: [] }, new Map(), options);
+  const bindings = options.prepare?.(g) ?? new Map<string, Value>();
+  inlineGraph(g, { ...graph, initializers: constants, outputs: [] }, bindings, options);
   return g;
 }

@@ -34,6 +34,12 @@ export interface AdapterTensor {
   readonly fileType?: "int32" | "int64";
 }
 
+/** A value that is fed for every row of the batch beside the model's inputs: a graph input [batch, ...shape]. */
+export interface RowInput {
+  readonly type: "int64" | "float32";
+  readonly shape: readonly number[];
+}
+
 /** What happens at a site. Values are float32, whatever the base computes in. */
 export interface ForwardInput {
   /** What the module is applied to. */
@@ -45,8 +51,10 @@ export interface ForwardInput {
   weight(): Value;
   /** The frozen bias [out], or null. */
   bias(): Value | null;
-  /** The frozen module applied to another input of x's shape: x'·Wᵀ + c for a linear one. */
+  /** The frozen module applied to another input of x's shape: x'·Wᵀ + c for a linear one. Not for methods with `rowInputs`. */
   base(x: Value): Value;
+  /** The method's values per row [batch, ...], by role; x and y have the batch as their first axis then. */
+  readonly rows: ByRole<Value>;
 }
 
 /** What initialisers that fill several tensors together may look at. */
@@ -151,6 +159,11 @@ export interface Method<C extends object = object> {
    * and `delta` get them beside the site's own. Gradients of one that is trained add up over the sites.
    */
   shared?(sites: readonly SiteShape[], config: C): ByRole<ParameterSpec>;
+  /**
+   * Values that are fed for every row of the batch: ids of tasks, weights of branches. The graph gets an input
+   * "<type>.<role>" for each, in lower and snake case ("poly.task_ids"); `forward` finds it in `at.rows`.
+   */
+  rowInputs?(config: C): ByRole<RowInput>;
   /** Start values that belong together (both factors of one decomposition); they win over the specs' own. */
   start?(input: StartInput<C>): ByRole<Float32Array>;
   /** 3. The adapted result. */

@@ -122,6 +122,7 @@ describe("limits", () => {
         site,
         weight: () => expect.unreachable(),
         bias: () => null,
+        rows: {},
         base: () => expect.unreachable(),
       };
       const y = isLora
