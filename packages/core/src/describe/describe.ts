@@ -6,17 +6,17 @@ import { findSites } from "../adapters/sites.ts";
 import { differentiate } from "../autodiff/differentiate.ts";
 import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
 import { PeftError } from "../errors.ts";
-import { dropoutPoolName } from "../graph/dropout.ts";
 import { leavesInReverse } from "../graph/leaves-in-reverse.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
-import { atomsOf, evaluateDim, sizeOf } from "../onnx/dims.ts";
+import { atomsOf, sizeOf } from "../onnx/dims.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Graph, Model } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { initializersOf, packedWeightOf } from "../quantization/packed-weight.ts";
+import { dropoutPoolBytes } from "../train/dropout-feeds.ts";
 import { type MissingOperator, operatorsWithoutRule, unknownOperators } from "./missing-rules.ts";
 
 export interface DescribeOptions {
@@ -161,11 +161,8 @@ function estimate(
       if (typeof dim === "string") sizes.set(dim, shape[axis] ?? 0);
     });
   }
-  for (const { probability, value } of g.dropoutPlan.sites) {
-    const symbol = `${dropoutPoolName(probability)}.size`;
-    sizes.set(symbol, Math.max(sizes.get(symbol) ?? 0, 2 * (evaluateDim(sizeOf(value.shape), sizes) ?? 0)));
-    sizes.set("dropout.sites", g.dropoutPlan.sites.length);
-  }
+  const dropout = g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) }));
+  const dropoutBytes = dropoutPoolBytes(dropout, sizes);
   const trainedParameters = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
-  return estimateMemory({ graph, sizes, trainedParameters });
+  return estimateMemory({ graph, sizes, trainedParameters, dropoutBytes });
 }

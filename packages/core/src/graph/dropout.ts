@@ -4,9 +4,13 @@ import type { GraphCore } from "./core.ts";
 import type { elementwiseOps } from "./ops-elementwise.ts";
 import type { shapeOps } from "./ops-shape.ts";
 
-/** Names of the inputs that feed dropout. */
-export const DROPOUT_OFFSETS = "dropout.offsets";
-export const dropoutPoolName = (probability: number): string => `dropout.pool.${probability}`;
+const PREFIX = "dropout.mask.";
+
+/** Name of the input that feeds the mask of a site. */
+export const dropoutMaskName = (site: number): string => `${PREFIX}${site}`;
+
+/** The input feeds a mask of dropout. */
+export const isDropoutMask = (input: string): boolean => input.startsWith(PREFIX);
 
 /** What a graph with dropout expects to be fed. Sites are numbered in the order they were added. */
 export interface DropoutPlan {
@@ -14,10 +18,9 @@ export interface DropoutPlan {
 }
 
 /**
- * Dropout with masks from outside. A pool per probability p holds the values 0 (share p) and 1/(1-p), drawn anew for
- * every optimiser step; each site multiplies by a contiguous run of the pool at an offset of its own. So masks are a
- * function of (seed, step, micro-batch, site) and resume exactly, and a mask costs one copy instead of a random
- * number per activation.
+ * Dropout with masks from outside: every site multiplies by an input of its own, which holds 0 (share p) and 1/(1-p). The
+ * feeds of all sites are views into one pool of random values (`createDropoutFeeds`), so masks are a function of
+ * (seed, step, micro-batch, site), resume exactly, and cost neither a random number per activation nor a copy.
  */
 export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOps> & ReturnType<typeof shapeOps>) {
   const plan: DropoutPlan = { sites: [] };
@@ -40,16 +43,9 @@ export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOp
         );
       }
       if (!training || probability === 0) return x;
-      const offsets = core.has(DROPOUT_OFFSETS)
-        ? core.value(DROPOUT_OFFSETS)
-        : core.input(DROPOUT_OFFSETS, "int64", ["dropout.sites"]);
-      const poolName = dropoutPoolName(probability);
-      const pool = core.has(poolName) ? core.value(poolName) : core.input(poolName, "float32", [`${poolName}.size`]);
-      const site = plan.sites.push({ probability, value: x }) - 1;
-      const start = ops.gather(offsets, ops.ints([site]));
-      const size = core.op("Reshape", [core.op("Size", [x])[0] as Value, ops.ints([1])])[0] as Value;
-      const run = core.op("Slice", [pool, start, ops.add(start, size), ops.ints([0])])[0] as Value;
-      return ops.mul(x, ops.cast(ops.reshapeLike(run, x), x.type));
+      const name = dropoutMaskName(plan.sites.push({ probability, value: x }) - 1);
+      const mask = core.has(name) ? core.value(name) : core.input(name, "float32", [`${name}.size`]);
+      return ops.mul(x, ops.cast(ops.reshapeLike(mask, x), x.type));
     },
   };
 }

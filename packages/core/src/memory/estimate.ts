@@ -53,6 +53,8 @@ export interface EstimateInput {
   readonly sizes: ReadonlyMap<string, number>;
   /** Number of trained values. */
   readonly trainedParameters: number;
+  /** Of the pools that masks of dropout are views into. */
+  readonly dropoutBytes: number;
   /** A forward graph that is open beside it. */
   readonly evaluation?: Graph;
 }
@@ -61,7 +63,13 @@ export interface EstimateInput {
  * Memory that training takes at its peak, from what is known of the engine: its order of nodes, its plan of buffers and its
  * allocator are followed step by step (see `runMemory`); weights are mapped from their file once for all sessions.
  */
-export function estimateMemory({ graph, sizes, trainedParameters, evaluation }: EstimateInput): MemoryEstimate {
+export function estimateMemory({
+  graph,
+  sizes,
+  trainedParameters,
+  dropoutBytes,
+  evaluation,
+}: EstimateInput): MemoryEstimate {
   const arena = createArena();
   const run = runMemory(graph, sizes, arena);
   // The second run finds the arena as the first one left it.
@@ -70,7 +78,7 @@ export function estimateMemory({ graph, sizes, trainedParameters, evaluation }: 
   const activationBytes = Math.round((again.arenaBytes + (forward?.arenaBytes ?? 0)) * KERNEL_SHARE);
   const weightBytes = weightsOf([graph, ...(evaluation ? [evaluation] : [])]);
   const adapterBytes = COPIES_OF_PARAMETERS * 4 * trainedParameters;
-  const feedBytes = COPIES_OF_FEEDS * Math.max(0, run.feedBytes - 4 * trainedParameters);
+  const feedBytes = dropoutBytes + COPIES_OF_FEEDS * Math.max(0, run.feedBytes - 4 * trainedParameters);
   const graphBytes = NODE_BYTES * (graph.nodes.length + (evaluation?.nodes.length ?? 0));
   return {
     activationBytes,

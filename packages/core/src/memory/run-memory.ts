@@ -1,3 +1,4 @@
+import { isDropoutMask } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import { byteLength } from "../onnx/element-type.ts";
 import type { Graph, ValueType } from "../onnx/ir.ts";
@@ -29,8 +30,8 @@ function sizeOf({ type, shape }: ValueType, sizes: ReadonlyMap<string, number>):
 }
 
 /**
- * Bytes of all values as far as they are known. A mask cut from a pool has a size that only its use tells: the source of a
- * view is as large as the view, an unknown operand of an element-wise operator as large as the result.
+ * Bytes of all values as far as they are known. The source of a view is as large as the view, an unknown operand of an
+ * element-wise operator as large as the result. Masks of dropout are parts of one pool and take nothing.
  */
 function valueBytes(graph: Graph, sizes: ReadonlyMap<string, number>): Map<string, number> {
   const bytes = new Map<string, number>();
@@ -40,6 +41,7 @@ function valueBytes(graph: Graph, sizes: ReadonlyMap<string, number>): Map<strin
   };
   for (const [name, type] of graph.values) learn(name, type);
   for (const value of [...graph.inputs, ...graph.outputs]) learn(value.name, value);
+  for (const { name } of graph.inputs) if (isDropoutMask(name)) bytes.set(name, 0);
   for (const node of [...graph.nodes].reverse()) {
     const result = bytes.get(node.outputs[0] ?? "");
     if (result === undefined || !(views.has(node.op) || inPlace.has(node.op))) continue;

@@ -2,12 +2,10 @@ import { setImmediate } from "node:timers/promises";
 import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
-import { dropoutPoolName } from "../graph/dropout.ts";
 import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
-import { evaluateDim } from "../onnx/dims.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
-import { symbolSizes } from "./dropout-feeds.ts";
+import { dropoutPoolBytes, symbolSizes } from "./dropout-feeds.ts";
 import { planMicroBatches } from "./micro-batches.ts";
 import { type TrainOptions, type TrainOptionsInput, trainOptions } from "./options.ts";
 import { shapedGraph } from "./shaped-graph.ts";
@@ -44,7 +42,14 @@ export async function estimateRun<Sample>(
   await setImmediate();
   const trainedParameters = Object.values(run.parameters).reduce((sum, { dims }) => sum + elementCount(dims), 0);
   const sizes = largestSizes(run, graph, options.batchSize, settings.microBatchTokens, longest);
-  return estimateMemory({ graph: trained, sizes, trainedParameters, ...(evaluation ? { evaluation } : {}) });
+  const dropoutBytes = dropoutPoolBytes(run.training.dropout, sizes);
+  return estimateMemory({
+    graph: trained,
+    sizes,
+    trainedParameters,
+    dropoutBytes,
+    ...(evaluation ? { evaluation } : {}),
+  });
 }
 
 /**
@@ -141,11 +146,6 @@ function largestSizes<Sample>(
       const size = parameters[name]?.dims[axis];
       if (typeof dim === "string" && size !== undefined) sizes.set(dim, size);
     });
-  }
-  sizes.set("dropout.sites", training.dropout.length);
-  for (const { probability, size } of training.dropout) {
-    const symbol = `${dropoutPoolName(probability)}.size`;
-    sizes.set(symbol, Math.max(sizes.get(symbol) ?? 0, 2 * (evaluateDim(size, sizes) ?? 0)));
   }
   return sizes;
 }

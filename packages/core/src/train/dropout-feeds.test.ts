@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { createBuilder } from "../graph/builder.ts";
-import { DROPOUT_OFFSETS, dropoutPoolName } from "../graph/dropout.ts";
+import { dropoutMaskName } from "../graph/dropout.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
 import type { Feeds } from "../runtime/runtime.ts";
 import { checkGradient } from "../testing/check-gradient.ts";
 import { runBuilder } from "../testing/run-graph.ts";
-import { createDropoutFeeds, symbolSizes } from "./dropout-feeds.ts";
+import { createDropoutFeeds, dropoutPoolBytes, symbolSizes } from "./dropout-feeds.ts";
 import { buildTrainingProgram, type DropoutSite } from "./program.ts";
 
 const inputs: Value[] = [{ name: "x", type: "float32", shape: ["batch", "tokens", 8] }];
@@ -13,19 +13,16 @@ const site = (probability: number, size: Dim = "8*batch*tokens"): DropoutSite =>
 const run = (batch: number, tokens: number): Feeds => ({
   x: { type: "float32", dims: [batch, tokens, 8], data: new Float32Array(batch * tokens * 8) },
 });
-const poolsOf = (sites: readonly DropoutSite[]) => sites.map((s) => dropoutPoolName(s.probability));
 const create = (sites: readonly DropoutSite[], seed: number | string = 42) =>
-  createDropoutFeeds({ sites, inputs, inputNames: ["x", DROPOUT_OFFSETS, ...poolsOf(sites)], seed });
+  createDropoutFeeds({ sites, inputs, inputNames: ["x", ...sites.map((_, i) => dropoutMaskName(i))], seed });
+const viewOf = (feeds: Feeds, i: number): Float32Array => feeds[dropoutMaskName(i)]!.data as Float32Array;
 
-/** The masks that a graph cuts out of these feeds. */
 const masksOf = (feeds: Feeds, sites: readonly DropoutSite[], runFeeds: Feeds): number[][] => {
   const [batch = 0, tokens = 0] = runFeeds["x"]!.dims;
-  return sites.map(({ probability }, i) => {
-    const start = Number(feeds[DROPOUT_OFFSETS]!.data[i]);
-    const pool = feeds[dropoutPoolName(probability)]!.data as Float32Array;
-    const mask = Array.from(pool.subarray(start, start + batch * tokens * 8));
-    expect(mask).toHaveLength(batch * tokens * 8);
-    return mask;
+  return sites.map((_, i) => {
+    expect(feeds[dropoutMaskName(i)]!.dims).toEqual([batch * tokens * 8]);
+    expect(viewOf(feeds, i)).toHaveLength(batch * tokens * 8);
+    return [...viewOf(feeds, i)];
   });
 };
 
@@ -60,7 +57,7 @@ describe("dropout feeds", () => {
     expect(all).toHaveLength(24);
     expect(new Set(all).size).toBe(24);
     // The pool is drawn anew for every step, not only cut elsewhere.
-    const poolAt = (step: number) => String(create(sites)(runs, step)[0]![dropoutPoolName(0.5)]!.data);
+    const poolAt = (step: number) => String(new Float32Array(viewOf(create(sites)(runs, step)[0]!, 0).buffer));
     expect(poolAt(0)).not.toBe(poolAt(1));
     // A fresh object that never saw step 0: what a resumed run does.
     const again = create(sites, "1")(runs, 1);
@@ -83,22 +80,35 @@ describe("dropout feeds", () => {
     }
   });
 
-  test("arrays are used again, and hold what fresh ones would", () => {
-    const sites = [site(0.3)];
+  test("masks are aligned views into one array per probability, which is used again and holds what a fresh one would", () => {
+    const sites = [site(0.3), site(0.3)];
     const feedsOf = create(sites);
-    const name = dropoutPoolName(0.3);
-    const first = feedsOf([run(64, 64)], 0)[0]![name]!.data as Float32Array;
-    const second = feedsOf([run(8, 300)], 1)[0]![name]!.data as Float32Array;
-    expect(second.buffer).toBe(first.buffer);
-    expect(second).toEqual(create(sites)([run(8, 300)], 1)[0]![name]!.data);
+    const first = feedsOf([run(64, 64)], 0)[0]!;
+    const { buffer, byteOffset } = viewOf(first, 0);
+    expect(viewOf(first, 1).buffer).toBe(buffer);
+    expect(viewOf(first, 1).byteOffset).not.toBe(byteOffset);
+    const second = feedsOf([run(8, 300)], 1)[0]!;
+    for (const i of [0, 1]) expect(viewOf(second, i).byteOffset % 64).toBe(0);
+    expect(viewOf(second, 0).buffer).toBe(buffer);
+    expect(viewOf(second, 0)).toEqual(viewOf(create(sites)([run(8, 300)], 1)[0]!, 0));
   });
 
-  test("no sites, no feeds; a pool that the graph lost is not fed", () => {
+  test("no sites, no feeds; a site that the graph lost is not fed", () => {
     expect(createDropoutFeeds({ sites: [], inputs, inputNames: ["x"], seed: 1 })([run(1, 1)], 0)).toEqual([{}]);
     const sites = [site(0.1, "unknown"), site(0.5)];
-    const inputNames = ["x", DROPOUT_OFFSETS, dropoutPoolName(0.5)];
+    const inputNames = ["x", dropoutMaskName(1)];
     const [feeds] = createDropoutFeeds({ sites, inputs, inputNames, seed: 1 })([run(1, 1)], 0);
-    expect(Object.keys(feeds!).sort()).toEqual([DROPOUT_OFFSETS, dropoutPoolName(0.5)].sort());
+    expect(Object.keys(feeds!)).toEqual([dropoutMaskName(1)]);
+  });
+
+  test("one pool per probability, twice its largest mask, and never tiny", () => {
+    const sizes = new Map([
+      ["batch", 100],
+      ["tokens", 50],
+    ]);
+    const sites = [site(0.1), site(0.1, "16*batch*tokens"), site(0.5, "batch")];
+    expect(dropoutPoolBytes(sites, sizes)).toBe(4 * (2 * 16 * 5000 + 16384));
+    expect(dropoutPoolBytes([], sizes)).toBe(0);
   });
 
   test("a size that follows from no input is an error", () => {
@@ -124,41 +134,38 @@ describe("g.dropout", () => {
     }
   });
 
-  test("each site multiplies by its part of the pool", async () => {
+  test("each site multiplies by its own mask", async () => {
     const g = createBuilder();
     g.setTraining(true);
     const x = g.input("x", "float32", ["n", 2]);
     g.output(g.dropout(x, 0.5), "first");
     g.output(g.dropout(g.mul(x, 10), 0.5), "second");
+    const mask = (...values: number[]) => ({ type: "float32" as const, dims: [4], data: Float32Array.from(values) });
     const outputs = await runBuilder(g, {
       x: { type: "float32", dims: [2, 2], data: Float32Array.of(1, 2, 3, 4) },
-      [dropoutPoolName(0.5)]: { type: "float32", dims: [8], data: Float32Array.of(0, 2, 2, 0, 0, 2, 0, 2) },
-      [DROPOUT_OFFSETS]: { type: "int64", dims: [2], data: BigInt64Array.of(1n, 4n) },
+      [dropoutMaskName(0)]: mask(2, 2, 0, 0),
+      [dropoutMaskName(1)]: mask(0, 2, 0, 2),
     });
     expect([...outputs["first"]!.data]).toEqual([2, 4, 0, 0]);
     expect([...outputs["second"]!.data]).toEqual([0, 40, 0, 80]);
   });
 
   test("the gradient, against finite differences with fixed masks", async () => {
-    // checkGradient feeds x0, x1, ...: the pool and the offsets are constants of the graph here.
+    const kept = 4 / 3;
+    const masks = [
+      [kept, 0, kept, kept, kept, 0, kept, kept, kept, kept, 0, kept],
+      [kept, 0, kept, 0, kept, kept],
+    ];
     await checkGradient(
-      (g, [x, w, pool, offsets]) => {
+      (g, [x, w]) => {
         g.setTraining(true);
-        // The names the plan looks up, bound to given values.
-        g.op("Identity", [offsets!], {}, { outputs: [DROPOUT_OFFSETS] });
-        g.op("Identity", [pool!], {}, { outputs: [dropoutPoolName(0.25)] });
+        // Masks that are constants of the graph: checkGradient feeds nothing but its own inputs.
+        for (const [i, mask] of masks.entries()) {
+          g.op("Identity", [g.constant("float32", mask)], {}, { outputs: [dropoutMaskName(i)] });
+        }
         return g.dropout(g.tanh(g.matMul(g.dropout(x!, 0.25), w!)), 0.25);
       },
-      [
-        { dims: [3, 4] },
-        { dims: [4, 2] },
-        {
-          dims: [16],
-          data: [0, 4 / 3, 4 / 3, 0, 4 / 3, 4 / 3, 4 / 3, 0, 4 / 3, 4 / 3, 4 / 3, 4 / 3, 0, 4 / 3, 0, 4 / 3],
-          frozen: true,
-        },
-        { dims: [2], type: "int64", data: [2, 9] },
-      ],
+      [{ dims: [3, 4] }, { dims: [4, 2] }],
     );
   });
 
@@ -169,9 +176,9 @@ describe("g.dropout", () => {
     g.dropout(x, 0.9);
     const loss = g.reduceSum(g.mul(g.dropout(x, 0.5), a), [0], false);
     const program = buildTrainingProgram(g, { sum: loss, weight: g.constant("float32", 1) }, [a]);
-    const inputNames = ["x", DROPOUT_OFFSETS, dropoutPoolName(0.5)];
+    const inputNames = ["x", dropoutMaskName(1)];
     const feedsOf = createDropoutFeeds({ sites: program.dropout, inputs: program.inputs, inputNames, seed: 1 });
     const [feeds] = feedsOf([{ x: { type: "float32", dims: [5], data: new Float32Array(5) } }], 0);
-    expect(Object.keys(feeds!)).not.toContain(dropoutPoolName(0.9));
+    expect(Object.keys(feeds!)).toEqual([dropoutMaskName(1)]);
   });
 });

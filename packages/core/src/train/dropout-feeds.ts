@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { DROPOUT_OFFSETS, dropoutPoolName } from "../graph/dropout.ts";
+import { dropoutMaskName } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
@@ -36,20 +36,34 @@ function fillPool(pool: Float32Array, probability: number, uint32: () => number)
   }
 }
 
+/** Length of a pool whose largest mask has `largest` values: twice as long, so that masks overlap only in part. */
+const poolLength = (largest: number): number => Math.max(SHORTEST_POOL, 2 * largest);
+
+/** Bytes of the pools behind all masks of a run. @param symbols sizes of the graph's symbols in it. */
+export function dropoutPoolBytes(sites: readonly DropoutSite[], symbols: ReadonlyMap<string, number>): number {
+  const largest = new Map<number, number>();
+  for (const { probability, size } of sites) {
+    largest.set(probability, Math.max(largest.get(probability) ?? 0, evaluateDim(size, symbols) ?? 0));
+  }
+  return [...largest.values()].reduce((sum, size) => sum + 4 * poolLength(size), 0);
+}
+
 export interface DropoutFeedsSetup {
   readonly sites: readonly DropoutSite[];
   /** Inputs of the graph whose symbols give the sizes of masks. */
   readonly inputs: readonly Value[];
-  /** Inputs that the session has: a pool whose sites are all unused in the finished graph is none. */
+  /** Inputs that the session has: a site that nothing in the finished graph depends on has none. */
   readonly inputNames: readonly string[];
   readonly seed: number | string;
 }
 
+/** Masks begin at multiples of this many values (64 bytes), as the engine aligns its own tensors. */
+const ALIGNMENT = 16;
+
 /**
- * Makes the feeds of dropout: a fresh pool per probability and optimiser step, and one offset into it per site and
- * micro-batch. A pool is at least twice as long as the largest mask, so that masks overlap only in part. The numbers are a
- * function of (seed, step, shapes) alone: resuming needs no state. Pools are views into arrays that live on, so the feeds
- * of a step are overwritten by the next.
+ * Makes the feeds of dropout: a fresh pool of values per probability and optimiser step, and for each site and micro-batch a
+ * view into it at an offset of its own; nothing is copied. The numbers are a function of (seed, step, shapes) alone: resuming
+ * needs no state. Pools live on, so the feeds of a step are overwritten by the next.
  *
  * @returns a function of the micro-batches of a step and its number, from 0.
  * @throws PeftError DROPOUT_SIZE (from the function) when a mask's size does not follow from the inputs' shapes.
@@ -60,58 +74,52 @@ export interface DropoutFeedsSetup {
 export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Feeds[], step: number) => Feeds[] {
   const { sites, inputs, seed } = setup;
   const known = new Set(setup.inputNames);
-  if (!known.has(DROPOUT_OFFSETS)) return (runs) => runs.map(() => ({}));
-  const used = sites.map(({ probability }) => known.has(dropoutPoolName(probability)));
-  const probabilities = [...new Set(sites.filter((_, i) => used[i]).map((site) => site.probability))];
+  const used = sites.flatMap(({ probability, size }, site) => {
+    const name = dropoutMaskName(site);
+    return known.has(name) ? [{ site, name, probability, size }] : [];
+  });
   const buffers = new Map<number, Float32Array>();
 
   const sizesOf = (run: Feeds): number[] => {
     const symbols = symbolSizes(inputs, run);
-    return sites.map(({ size }, i) => {
-      if (!used[i]) return 0;
+    return used.map(({ site, size }) => {
       const n = evaluateDim(size, symbols);
       if (n !== null) return n;
       throw new PeftError(
         "DROPOUT_SIZE",
-        `expected the size of a dropout mask to follow from the inputs' shapes, received "${size}" at dropout site ${i}.`,
-        { hint: "Give the inputs symbolic dimensions that this size is made of.", details: { site: i, size } },
+        `expected the size of a dropout mask to follow from the inputs' shapes, received "${size}" at dropout site ${site}.`,
+        { hint: "Give the inputs symbolic dimensions that this size is made of.", details: { site, size } },
       );
     });
   };
 
-  const pool = (probability: number, length: number, step: number): RuntimeTensor => {
+  const fill = (probability: number, length: number, step: number): Float32Array => {
     let buffer = buffers.get(probability);
     if (!buffer || buffer.length < length) {
       buffer = new Float32Array(length);
       buffers.set(probability, buffer);
     }
-    const data = buffer.subarray(0, length);
-    fillPool(data, probability, createRandom(streamSeed(seed, "dropout", step, probability)).uint32);
-    return { type: "float32", dims: [length], data };
+    const pool = buffer.subarray(0, length);
+    fillPool(pool, probability, createRandom(streamSeed(seed, "dropout", step, probability)).uint32);
+    return pool;
   };
 
   return (runs, step) => {
     const sizes = runs.map(sizesOf);
-    const pools: Record<string, RuntimeTensor> = {};
-    const lengths = new Map<number, number>();
-    for (const probability of probabilities) {
-      let largest = 0;
-      for (const run of sizes) {
-        run.forEach((size, i) => {
-          if (sites[i]?.probability === probability) largest = Math.max(largest, size);
-        });
-      }
-      const length = Math.max(SHORTEST_POOL, 2 * largest);
-      lengths.set(probability, length);
-      pools[dropoutPoolName(probability)] = pool(probability, length, step);
+    const pools = new Map<number, Float32Array>();
+    for (const probability of new Set(used.map((site) => site.probability))) {
+      const own = sizes.flatMap((run) => run.filter((_, i) => used[i]?.probability === probability));
+      pools.set(probability, fill(probability, poolLength(Math.max(0, ...own)), step));
     }
     return sizes.map((run, k) => {
       const random = createRandom(streamSeed(seed, "dropout-offsets", step, k));
-      const offsets = BigInt64Array.from(run, (size, i) => {
-        const length = lengths.get(sites[i]?.probability ?? 0) ?? size;
-        return BigInt(random.integer(length - size + 1));
+      const masks = used.map(({ name, probability }, i): [string, RuntimeTensor] => {
+        const size = run[i] ?? 0;
+        const pool = pools.get(probability) as Float32Array;
+        const first = ALIGNMENT * random.integer(Math.floor((pool.length - size) / ALIGNMENT) + 1);
+        return [name, { type: "float32", dims: [size], data: pool.subarray(first, first + size) }];
       });
-      return { ...pools, [DROPOUT_OFFSETS]: { type: "int64", dims: [offsets.length], data: offsets } };
+      return Object.fromEntries(masks);
     });
   };
 }

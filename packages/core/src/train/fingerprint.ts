@@ -17,7 +17,7 @@ async function hashOf(bytes: Uint8Array): Promise<string> {
 
 /**
  * What must be equal for a checkpoint to be continued: options, parameter groups, number of samples, names and shapes of
- * parameters, and the training graph with the weights embedded in it. Weights in files and the samples themselves are
+ * parameters, the training graph with the weights embedded in it, and the probabilities of its dropout. Weights in files and the samples themselves are
  * taken on trust: reading them all would cost more than they are worth. Threads, isolation and recomputation may change; another
  * number of threads may change the last bits of results, and so may a cache of activations, unless it rounds to float16.
  */
@@ -42,6 +42,7 @@ export async function fingerprintOf<Sample>(
     samples: run.data.samples.length,
     parameters: Object.fromEntries(Object.entries(run.parameters).map(([name, { dims }]) => [name, [...dims]])),
     trained: run.training.parameters,
+    dropout: run.training.dropout.map(({ probability }) => probability),
     graph: await hashOf(run.training.graph.bytes),
   };
 }

@@ -1,5 +1,6 @@
 import { differentiate } from "../autodiff/differentiate.ts";
 import type { Builder } from "../graph/builder.ts";
+import { isDropoutMask } from "../graph/dropout.ts";
 import { leavesInReverse } from "../graph/leaves-in-reverse.ts";
 import { toModel } from "../graph/to-model.ts";
 import { applyInt8Plan } from "../int8/apply-plan.ts";
@@ -46,8 +47,6 @@ export interface EvaluationProgram<G extends GraphFile | GraphPath = GraphFile> 
   readonly outputs: readonly string[];
 }
 
-const isDropoutInput = (name: string): boolean => name.startsWith("dropout.");
-
 /** What a training program needs beside a loss and parameters. */
 export interface ProgramExtras {
   /** Graph inputs that the engine feeds and does not train. */
@@ -86,7 +85,7 @@ export function buildTrainingProgram(
     parameters: parameters.map((p) => p.name),
     state: state.map((p) => p.name).filter((name) => read.has(name)),
     ...(hooks ? { hooks } : {}),
-    inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutInput(v.name)),
+    inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
     dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
     couplesSamples: loss.couplesSamples ?? false,
   };

@@ -167,7 +167,8 @@ describe("a folder that cannot be continued", () => {
       }),
     ],
     ["groups", () => ({ groups: [{ names: ["classifier.bias"], learningRate: 1, weightDecay: 0 }] })],
-    ["graph", () => ({ training: tinyProgram(0.3) })],
+    ["dropout", () => ({ training: tinyProgram(0.3) })],
+    ["graph", ({ training }) => ({ training: { ...tinyProgram(0), dropout: training.dropout } })],
   ])("RESUME_MISMATCH names %s", async (path, change) => {
     const folder = join(root, "mismatch");
     const run = other(folder, {});

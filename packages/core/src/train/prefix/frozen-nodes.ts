@@ -1,8 +1,6 @@
-import { DROPOUT_OFFSETS } from "../../graph/dropout.ts";
+import { isDropoutMask } from "../../graph/dropout.ts";
 import type { Graph, Node } from "../../onnx/ir.ts";
 import { readNames } from "../../onnx/structure.ts";
-
-const isDropoutInput = (name: string): boolean => name === DROPOUT_OFFSETS || name.startsWith("dropout.pool.");
 
 /** Operators whose result for one sample depends on the others of its batch: one scale for all that is quantised. */
 const mixing = new Set(["DynamicQuantizeLinear", "DynamicQuantizeMatMul"]);
@@ -29,7 +27,7 @@ export function frozenNodes(graph: Graph, changing: ReadonlySet<string>, ignoreD
   const masks = new Set<string>();
   const fed = new Set<string>();
   for (const { name } of graph.inputs) {
-    if (isDropoutInput(name)) moving.add(name);
+    if (isDropoutMask(name)) moving.add(name);
     else if (!changing.has(name)) fed.add(name);
   }
   const nodes: Node[] = [];
@@ -41,7 +39,7 @@ export function frozenNodes(graph: Graph, changing: ReadonlySet<string>, ignoreD
     else if (mixing.has(node.op) || read.some((name) => moving.has(name))) {
       for (const output of node.outputs) moving.add(output);
       const [from = ""] = node.inputs;
-      if (isDropoutInput(from) || masks.has(from)) for (const output of node.outputs) masks.add(output);
+      if (isDropoutMask(from) || masks.has(from)) for (const output of node.outputs) masks.add(output);
       continue;
     }
     nodes.push(node);
