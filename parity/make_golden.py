@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods curve losses optimizers kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -19,6 +19,7 @@ from generators import (  # noqa: E402
     combine,
     convolution_adapters,
     curve,
+    density,
     exports,
     fused,
     gradients,
@@ -45,6 +46,7 @@ PARTS = {
     "methods": methods.make,
     "curve": curve.make,
     "losses": losses.make,
+    "density": density.make,
     "optimizers": optimizers.make,
     "kinks": kinks.make,
     "quantized": quantized.make,

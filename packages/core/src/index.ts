@@ -87,6 +87,7 @@ export {
 export { binaryCrossEntropy } from "./losses/binary-cross-entropy.ts";
 export { cosineEmbedding } from "./losses/cosine-embedding.ts";
 export { crossEntropy } from "./losses/cross-entropy.ts";
+export { type DensityOptions, densityLoss } from "./losses/density.ts";
 export type { LossParts } from "./losses/loss-parts.ts";
 export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
@@ -188,10 +189,16 @@ export { htmlReport } from "./report/html-report.ts";
 export { lineChart } from "./report/line-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
-export { buildAdapterProgram } from "./train/adapter-program.ts";
+export {
+  type ActivationDensity,
+  type ActivationDensityOptions,
+  activationDensity,
+} from "./train/activation-density.ts";
+export { type AdapterProgramOptions, buildAdapterProgram } from "./train/adapter-program.ts";
 export { type AlignedWeights, alignWeights } from "./train/aligned-weights.ts";
 export { type CalibrateOptions, calibrate } from "./train/calibrate.ts";
 export { estimateRun } from "./train/check-memory.ts";
+export { type DensityPenaltyOptions, densityPenalty } from "./train/density-penalty.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
 export type { Statistic } from "./train/input-statistics.ts";
@@ -199,6 +206,7 @@ export { peakRss } from "./train/memory.ts";
 export { readMetrics } from "./train/metrics-log.ts";
 export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts";
 export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
+export type { Penalty } from "./train/penalty.ts";
 export { type CalibratedPlan, int8Event, LARGEST_ERROR, type PlanInt8Options, planInt8 } from "./train/plan-int8.ts";
 export type { Axes } from "./train/prefix/find-cut.ts";
 export { type SplitProgram, type SplitProgramOptions, splitProgram } from "./train/prefix/split-program.ts";

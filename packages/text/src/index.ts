@@ -2,6 +2,8 @@
 export {
   type Adapter,
   bitfit,
+  type DensityPenaltyOptions,
+  densityPenalty,
   full,
   type LoraConfig,
   lnTuning,
@@ -9,6 +11,7 @@ export {
   type Metrics,
   type ParameterGroup,
   PeftError,
+  type Penalty,
   type SplitOptions,
   splitStratified,
   type TrainEvent,
@@ -46,6 +49,7 @@ export type { EncoderArchitecture, Head } from "./models/encoder.ts";
 export { type ModelSource, modelFolder } from "./models/fetch-model.ts";
 export { type BertSizes, initialBertWeights } from "./models/initial-weights.ts";
 export { loadTextModel, type TextModel } from "./models/load-text-model.ts";
+export { type DeftComparison, type DeftOptions, type DeftRun, deft } from "./recipes/deft.ts";
 export { type FineTuned, type FineTuneOptions, fineTune, startValues } from "./tasks/fine-tune.ts";
 export { type EncodedText, padBatch } from "./tasks/pad-batch.ts";
 export { type EngineOptions, openPredictor, type Predictor } from "./tasks/predictor.ts";

@@ -4,11 +4,17 @@ import { methodConfig } from "../adapters/select.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import type { HookSite } from "../methods/method.ts";
 import type { HookPlan } from "./method-hooks.ts";
+import { type Penalty, withPenalties } from "./penalty.ts";
 import { buildTrainingProgram, type ProgramExtras, type TrainingProgram } from "./program.ts";
 
+export interface AdapterProgramOptions extends Pick<ProgramExtras, "int8"> {
+  /** Terms of the loss beside the task's and the method's own, {@link densityPenalty} for instance. */
+  readonly penalties?: readonly Penalty[];
+}
+
 /**
- * Completes a model with an adapter into a training program: the method's penalty is added to the loss, its hooks and its
- * untrained tensors go along.
+ * Completes a model with an adapter into a training program: the method's penalty and those that are asked for are added to
+ * the loss, the method's hooks and its untrained tensors go along.
  * @throws PeftError as `differentiate`
  * @example
  * const adapted = injectAdapter(model, { method: adalora, config, training: true });
@@ -17,12 +23,12 @@ import { buildTrainingProgram, type ProgramExtras, type TrainingProgram } from "
 export function buildAdapterProgram(
   adapted: AdaptedGraph,
   loss: LossParts,
-  { int8 }: Pick<ProgramExtras, "int8"> = {},
+  { int8, penalties = [] }: AdapterProgramOptions = {},
 ): TrainingProgram {
   const { g, method } = adapted;
   const trained = new Set(trainableValues(adapted).map((v) => v.name));
   const hooks = method.hooks ? { hooks: hookPlan(adapted) } : {};
-  return buildTrainingProgram(g, withPenalty(adapted, loss), trainableValues(adapted), {
+  return buildTrainingProgram(g, withPenalties(adapted, loss, [ownPenalty, ...penalties]), trainableValues(adapted), {
     state: adapterValues(adapted).filter((v) => !trained.has(v.name)),
     ...hooks,
     ...(int8 ? { int8 } : {}),
@@ -48,19 +54,18 @@ const hookPlan = (adapted: AdaptedGraph): HookPlan => ({
   sites: ownPlans(adapted).map(hookSite),
 });
 
-/**
- * The mean loss of a batch is the sum of its micro-batches' sums over their total weight, so a penalty that counts once for
- * the batch is added to each as weight * penalty.
- */
-function withPenalty(adapted: AdaptedGraph, loss: LossParts): LossParts {
-  const { g, method } = adapted;
-  const sites = ownPlans(adapted).map((plan) => {
-    const site = hookSite(plan);
-    return {
-      site,
-      values: Object.fromEntries(Object.entries(site.names).map(([role, name]) => [role, g.value(name)])),
-    };
-  });
-  const penalty = g.scoped("penalty", () => method.penalty?.(g, sites, methodConfig(adapted.config)) ?? null);
-  return penalty ? { ...loss, sum: g.add(loss.sum, g.mul(loss.weight, penalty)) } : loss;
-}
+/** The regulariser of the method itself. */
+const ownPenalty: Penalty = {
+  name: "penalty",
+  build(adapted) {
+    const { g, method } = adapted;
+    const sites = ownPlans(adapted).map((plan) => {
+      const site = hookSite(plan);
+      return {
+        site,
+        values: Object.fromEntries(Object.entries(site.names).map(([role, name]) => [role, g.value(name)])),
+      };
+    });
+    return method.penalty?.(g, sites, methodConfig(adapted.config)) ?? null;
+  },
+};

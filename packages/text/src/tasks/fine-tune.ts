@@ -18,6 +18,7 @@ import {
   type Model,
   type ParameterGroup,
   PeftError,
+  type Penalty,
   type RuntimeTensor,
   type TrainEvent,
   type TrainingResult,
@@ -52,6 +53,8 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
    * file. Default "float32".
    */
   readonly compute?: "float32" | "int8";
+  /** Terms of the training loss beside the task's and the method's own, such as `densityPenalty()`. */
+  readonly penalties?: readonly Penalty[];
   /** Learning rate and weight decay of named parameters, from the names of all trained ones. */
   readonly groups?: (parameters: readonly string[]) => ParameterGroup[];
   /** Id of the padding token; default the config's pad_token_id. */
@@ -119,7 +122,10 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
         })
       : null;
   if (int8) run.onEvent?.(int8.event);
-  const program = buildAdapterProgram(training, loss, int8 ? { int8: int8.plan } : {});
+  const program = buildAdapterProgram(training, loss, {
+    ...(int8 ? { int8: int8.plan } : {}),
+    ...(run.penalties ? { penalties: run.penalties } : {}),
+  });
   const evaluationOf = (from: Model): EvaluationProgram => {
     const evaluation = injectAdapter(from, { method, config, wantedOutputs });
     const prediction = task.prediction(taskGraph(evaluation, task.head));
