@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -25,6 +25,7 @@ from generators import (  # noqa: E402
     gradients,
     kinks,
     linalg,
+    lora_fa,
     losses,
     methods,
     models,
@@ -48,6 +49,7 @@ PARTS = {
     "losses": losses.make,
     "density": density.make,
     "optimizers": optimizers.make,
+    "lora-fa": lora_fa.make,
     "kinks": kinks.make,
     "quantized": quantized.make,
     "spatial": spatial.make,

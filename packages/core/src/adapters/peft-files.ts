@@ -63,8 +63,9 @@ export function toPeft(original: Adapter, options: { readonly fanInFanOut?: bool
   const adapter = inPeftForm(original);
   const names = fileNames(method);
   const config: Record<string, unknown> = { ...adapter.otherFields, peft_type: method.type, inference_mode: true };
+  const unwritten = method.peft?.unwritten ?? [];
   for (const [name, value] of Object.entries(adapter.config)) {
-    if (value !== undefined) config[names.get(name) ?? name] = value;
+    if (value !== undefined && !unwritten.includes(name)) config[names.get(name) ?? name] = value;
   }
   if (adapter.config.targetModules === undefined) {
     const modules = modulesOf(method, adapter.tensors.keys());

@@ -16,11 +16,12 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   LORA: {
     title: "LoRA",
     parameters: "r (in + out)",
-    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions.",
+    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions, LoRA-FA (`freezeA`) trains B alone: half the values, and the input of a module is not kept for the backward pass.",
     avoid:
       "Where a few kilobytes per adapter matter (VeRA, IA3), or where the change has to be of high rank (HiRA, RandLoRA, SHiRA).",
     cost: "Two thin products per module. DoRA adds the norms of the rows, PiSSA and OLoRA a decomposition of each weight at the start and, while they train, a second pair of factors.",
-    source: "Hu et al. 2021; rsLoRA 2312.03732, DoRA 2402.09353, PiSSA 2404.02948. Files of `peft`.",
+    source:
+      "Hu et al. 2021; rsLoRA 2312.03732, DoRA 2402.09353, PiSSA 2404.02948, LoRA-FA 2308.03303. Files of `peft`.",
   },
   ADALORA: {
     title: "AdaLoRA",

@@ -76,6 +76,7 @@ interface RankConfig {
   readonly alpha: number;
   readonly useRslora: boolean;
   readonly initLoraWeights: unknown;
+  readonly freezeA: unknown;
   readonly rankPattern: Readonly<Record<string, number>>;
   readonly alphaPattern: Readonly<Record<string, number>>;
 }
@@ -89,9 +90,11 @@ const multiplied = (pattern: Readonly<Record<string, number>>, factor: number): 
  */
 export function inPlainForm<C extends RankConfig>(adapter: FileForm<C>): FileForm<C> {
   const { config, tensors } = adapter;
-  // How a trained adapter was started does not matter any more.
-  if (config.initLoraWeights === "orthogonal") return { config: { ...config, initLoraWeights: true }, tensors };
-  if (!subtractsStart(config.initLoraWeights)) return adapter;
+  // How a trained adapter was started and which factor was trained does not matter any more.
+  const isPlain = config.initLoraWeights === true || config.initLoraWeights === "gaussian";
+  if (isPlain && config.freezeA === false) return adapter;
+  const plain = { ...config, freezeA: false, initLoraWeights: isPlain ? config.initLoraWeights : true };
+  if (!subtractsStart(config.initLoraWeights)) return { config: plain, tensors };
   const factor = config.useRslora ? Math.SQRT2 : 2;
   const result = new Map<string, AdapterTensor>();
   for (const [name, tensor] of tensors) {
@@ -105,9 +108,8 @@ export function inPlainForm<C extends RankConfig>(adapter: FileForm<C>): FileFor
     alpha: config.alpha * factor,
     rankPattern: multiplied(config.rankPattern, 2),
     alphaPattern: multiplied(config.alphaPattern, factor),
-    initLoraWeights: true,
   };
-  return { config: { ...config, ...doubled }, tensors: result };
+  return { config: { ...plain, ...doubled }, tensors: result };
 }
 
 /** [A; A0] */

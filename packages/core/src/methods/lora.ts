@@ -1,10 +1,12 @@
 import { z } from "zod";
+import { PeftError } from "../errors.ts";
 import { multiply, scale as scaleMatrix, subtract } from "../linalg/matrix.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { doraDelta, doraUpdate, magnitudeSpec, magnitudes } from "./dora.ts";
 import { kaimingUniform, normal, zeros } from "./init.ts";
 import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lora-convolution.ts";
 import { embeddingDelta, embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
+import { projectGradients } from "./lora-fa.ts";
 import { inPlainForm, type JointStart, jointStarts, startTogether, subtractsStart } from "./lora-starts.ts";
 import { scaledProduct } from "./matrix.ts";
 import { defineMethod, type ParameterSpec } from "./method.ts";
@@ -30,6 +32,11 @@ export const loraConfig = z.strictObject({
   initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts])]).default(true),
   /** Train the norms of the weight's rows apart from their directions (DoRA; linear modules): see `dora.ts`. */
   useDora: z.boolean().default(false),
+  /**
+   * Train B alone (LoRA-FA, arXiv 2308.03303; linear modules and convolutions): of x only its r-wide product with A is kept for the backward pass.
+   * "projected" also multiplies the gradient of B by (A·Aᵀ)⁻¹ / scale² (linear modules), as peft's LoRA-FA optimiser does: see `lora-fa.ts`.
+   */
+  freezeA: z.union([z.boolean(), z.literal("projected")]).default(false),
   /** A bias at the end of the update; merging needs modules that have one. */
   loraBias: z.boolean().default(false),
 });
@@ -37,6 +44,15 @@ export type LoraConfig = z.output<typeof loraConfig>;
 
 /** What B·A is multiplied by. */
 export const loraScale = ({ r, alpha, useRslora }: LoraConfig): number => alpha / (useRslora ? Math.sqrt(r) : r);
+
+const noProjection = (name: string): PeftError =>
+  new PeftError(
+    "CONFIG_INVALID",
+    `expected linear modules for freezeA "projected", received the convolution "${name}".`,
+    {
+      hint: "Set freezeA to true, or exclude the module.",
+    },
+  );
 
 const isJoint = (start: LoraConfig["initLoraWeights"]): start is JointStart =>
   jointStarts.some((name) => name === start);
@@ -61,15 +77,19 @@ export const lora = defineMethod<LoraConfig>({
 
   // 2. Parameters: B starts at zero, so a new adapter changes nothing.
   parameters(site, config) {
-    const { r, initLoraWeights, useDora, loraBias } = config;
+    const { r, initLoraWeights, useDora, loraBias, freezeA } = config;
     const init = initLoraWeights === "gaussian" ? normal(1 / r) : kaimingUniform(Math.sqrt(5));
-    if (site.kind === "conv") return convolutionParameters(site, r, init);
+    const fixed = { trainable: false } as const;
     if (site.kind === "embedding") return embeddingParameters(site, r);
+    if (site.kind === "conv") {
+      if (freezeA === "projected") throw noProjection(site.name);
+      const factors = convolutionParameters(site, r, init);
+      return freezeA ? { ...factors, A: { ...roleOf(factors, "A"), ...fixed } } : factors;
+    }
     const a: ParameterSpec = { shape: [r, site.inFeatures], free: ["r", null], init };
     const b: ParameterSpec = { shape: [site.outFeatures, r], free: [null, "r"], init: zeros };
-    const fixed = { trainable: false } as const;
     return {
-      A: a,
+      A: freezeA ? { ...a, ...fixed } : a,
       B: b,
       ...(loraBias ? { bias: { shape: [site.outFeatures], init: zeros } } : {}),
       ...(useDora ? { magnitude: magnitudeSpec(site) } : {}),
@@ -125,6 +145,7 @@ export const lora = defineMethod<LoraConfig>({
     return { weight: addToWeight(site, change), ...shift };
   },
   deltaNeedsWeight: ({ useDora }) => useDora,
+  hooks: (setup) => (setup.config.freezeA === "projected" ? projectGradients(setup, loraScale, ({ r }) => r) : {}),
 
   // 5. Keys
   keys: {
@@ -162,6 +183,7 @@ export const lora = defineMethod<LoraConfig>({
   peft: {
     names: { alpha: "lora_alpha", dropout: "lora_dropout" },
     write: inPlainForm,
+    unwritten: ["freezeA"],
     only: {
       bias: ["none"],
       use_qalora: [false],

@@ -202,6 +202,8 @@ export interface Method<C extends object = object> {
     readonly names?: Readonly<Record<string, string>>;
     /** The same adapter in a form that peft knows, where it has none of its own for this one. */
     write?(adapter: FileForm<C>): FileForm<C>;
+    /** Options that say how an adapter is trained and not what it computes: files leave them out. */
+    readonly unwritten?: readonly string[];
     /** Fields that must have one of these values, because others change what is computed. */
     readonly only?: Readonly<Record<string, readonly unknown[]>>;
   };

@@ -212,6 +212,12 @@ export const triedConfigs: readonly TriedConfig[] = [
     stopsGradients: true,
   },
   { type: "LORA", variant: "orthogonal start", config: config({ r: 4, initLoraWeights: "orthogonal", ...mixed }) },
+  {
+    type: "LORA",
+    variant: "LoRA-FA",
+    config: config({ r: 2, freezeA: true, dropout: 0.1, targetModules: "all-linear" }),
+  },
+  { type: "LORA", variant: "LoRA-FA, projected", config: config({ r: 3, alpha: 5, freezeA: "projected", ...mixed }) },
   { type: "LORA", variant: "embeddings", config: config({ r: 2, targetModules: ["word_embeddings", "query"] }) },
   { type: "SVF", config: config({ targetModules: "all-linear" }) },
   { type: "LOLDU", config: config({ r: 4, alpha: 6, targetModules: "all-linear" }) },
