@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -32,6 +32,7 @@ from generators import (  # noqa: E402
     names,
     onnx_exports,
     optimizers,
+    papers,
     quantized,
     spatial,
 )
@@ -56,6 +57,7 @@ PARTS = {
     "convolutions": convolution_adapters.make,
     "linalg": linalg.make,
     "combine": combine.make,
+    "papers": papers.make,
 }
 
 

@@ -223,7 +223,10 @@ describe.each(
         data: Float32Array.from({ length: 6 }, () => random() * 2 - 1),
       },
     } as const;
-    const at = async (v: ReadonlyMap<string, Float32Array>) => session.run({ ...fixed, ...feedsOf(adapted, v) });
+    const at = async (v: ReadonlyMap<string, Float32Array>) => {
+      const feeds: Record<string, RuntimeTensor> = { ...fixed, ...feedsOf(adapted, v) };
+      return session.run(Object.fromEntries(session.inputNames.map((n) => [n, feeds[n]!])));
+    };
     const analytic = await at(values);
     const trainable = adapted.parameters.filter((p) => p.trainable && !(stopsGradients && /lora_[AB]/.test(p.name)));
     for (const parameters of [trainable, ...trainable.map((p) => [p])]) {

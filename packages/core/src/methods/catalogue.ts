@@ -38,7 +38,7 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     use: "When the rank is to be chosen after training: one run gives a LoRA of every rank up to rMax (`truncateDylora`).",
     avoid:
       "When the rank is known. Each step trains a part of the factors only, so the full rank takes longer than a LoRA of that rank.",
-    cost: "LoRA's products; one rank is drawn for all modules per step.",
+    cost: "LoRA's products; one rank is drawn for all modules per step, without another graph.",
     source: "Valipour et al. 2022. A truncated adapter is a LoRA file.",
   },
   HYDRA: {

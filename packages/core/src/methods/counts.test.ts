@@ -84,7 +84,7 @@ test.each([
 ] as [string, Method, object, SiteShape[], number][])("%s", (_, method, config, sites, expected) => {
   const own = (method.config as unknown as { parse(value: unknown): object }).parse(config);
   const frozen = Object.values(method.shared?.(sites, own) ?? {})
-    .filter((spec) => spec.trainable === false && method.type !== "DYLORA")
+    .filter((spec) => spec.trainable === false)
     .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   expect(parameterCount(method, own, sites) + frozen).toBe(expected);
 });

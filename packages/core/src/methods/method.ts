@@ -91,6 +91,8 @@ export interface StepHooks {
   beforeStep?(step: number): void;
   /** Before clipping and update: gradients of the batch's mean loss, which may be changed. */
   beforeUpdate?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
+  /** Entries of trained tensors that the optimiser leaves as they are at this step, their state included: 1 for those. By tensor name. */
+  held?(): ReadonlyMap<string, Uint8Array>;
   /** After the optimiser's update, with the gradients it used. */
   onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
   /** Everything that is not in the adapter's tensors; saved in checkpoints. */

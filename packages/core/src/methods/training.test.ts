@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import { budgetAt } from "./adalora-budget.ts";
-import { drawRank, dylora } from "./dylora.ts";
 import { triedConfigs } from "./testing/configs.ts";
 import { tinyTraining } from "./testing/tiny-training.ts";
 
@@ -102,34 +101,6 @@ describe("schedules", () => {
       20,
       20,
     ]);
-  });
-
-  test("DyLoRA at rank b trains component b alone, or the first b", async () => {
-    for (const update of ["frozen", "prefix"] as const) {
-      const own = { rMax: 4, update };
-      const config = { ...own, targetModules: ["query"] };
-      const { adapted, engine, steps, values } = await tinyTraining("DYLORA", config, { seed: 8 });
-      const name = adapted.parameters.find((p) => p.role === "B")?.name ?? "";
-      const before = (await values(name)).slice();
-      await steps(0, 1);
-      const after = await values(name);
-      const b = drawRank(dylora.config.parse(own), 8, 0);
-      const moved = [0, 1, 2, 3].filter((k) => after.some((v, i) => i % 4 === k && v !== before[i]));
-      expect(moved).toEqual(update === "frozen" ? [b - 1] : [0, 1, 2, 3].slice(0, b));
-      await engine.close();
-    }
-  });
-
-  test("DyLoRA draws every rank as often, and the same again", () => {
-    const config = dylora.config.parse({ rMax: 8 });
-    const counts = new Array<number>(8).fill(0);
-    for (let step = 0; step < 8000; step++) counts[drawRank(config, 1, step) - 1]! += 1;
-    // Chi-square with 7 degrees of freedom: 24.3 is passed once in a thousand draws, and these are fixed.
-    expect(counts.reduce((sum, n) => sum + (n - 1000) ** 2 / 1000, 0)).toBeLessThan(24.3);
-    expect(drawRank(config, 1, 77)).toBe(drawRank(config, 1, 77));
-    const geometric = dylora.config.parse({ rMax: 8, geometric: 0.5 });
-    const ones = Array.from({ length: 2000 }, (_, step) => drawRank(geometric, 2, step)).filter((b) => b === 1).length;
-    expect(ones / 2000).toBeCloseTo(0.5, 1);
   });
 
   test("LoCA moves places while they learn, inside the grid, and none afterwards", async () => {

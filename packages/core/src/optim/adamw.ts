@@ -10,7 +10,8 @@ export const ADAMW_STATE = ["exp_avg", "exp_avg_sq"] as const;
  *   p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
  *   p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
  *
- * Arithmetic is double, stored as float32: within float32 rounding of torch. Allocates nothing.
+ * Arithmetic is double, stored as float32: within float32 rounding of torch. Entries with `held` 1 stay as they are, their state
+ * included. Allocates nothing.
  */
 export function adamWStep(
   slot: Slot,
@@ -18,6 +19,7 @@ export function adamWStep(
   t: number,
   learningRate: number,
   config: AdamWConfig,
+  held?: Uint8Array,
 ): void {
   const { values, weightDecay } = slot;
   const m = slot.state[0] as Float32Array;
@@ -28,6 +30,7 @@ export function adamWStep(
   const stepSize = learningRate / (1 - beta1 ** t);
   const rootCorrection = 1 / Math.sqrt(1 - beta2 ** t);
   for (let i = 0; i < values.length; i++) {
+    if (held?.[i] === 1) continue;
     const g = gradient[i] as number;
     const mean = (m[i] as number) + (1 - beta1) * (g - (m[i] as number));
     const square = beta2 * (v[i] as number) + (1 - beta2) * g * g;

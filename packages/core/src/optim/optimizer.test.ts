@@ -169,6 +169,26 @@ describe("refusals", () => {
     ).toThrow(/"x" is not a trained parameter; "a" is in more than one group/);
   });
 
+  test.each([
+    { type: "adamw", learningRate: 0.1, weightDecay: 0.1 },
+    { type: "sgd", learningRate: 0.1, weightDecay: 0.1 },
+    { type: "sgd", learningRate: 0.1, momentum: 0.9 },
+  ] as const)("held entries keep value and state, the others move as ever: %j", (config) => {
+    const [free, some] = [parameters(), parameters()];
+    const [all, part] = [createOptimizer(config, free), createOptimizer(config, some)];
+    const held = new Map([["a", Uint8Array.of(0, 1, 0, 0, 1, 0)]]);
+    for (let t = 1; t <= 3; t++) {
+      all.step(gradients(t));
+      part.step(gradients(t), 1, held);
+    }
+    const before = parameters();
+    some.get("a")!.forEach((v, i) => {
+      expect(v).toBe((held.get("a")![i] === 1 ? before : free).get("a")![i]);
+    });
+    expect(some.get("b")).toEqual(free.get("b"));
+    for (const [name, state] of part.state()) if (name.startsWith("a.")) expect([state[1], state[4]]).toEqual([0, 0]);
+  });
+
   test("configuration errors name the key", () => {
     const make = (config: object) => () => createOptimizer(config as OptimizerInput, parameters());
     expect(make({ type: "adamw", learningRate: 1, weight_decay: 1 })).toThrow(/did you mean "weightDecay"/);

@@ -12,9 +12,14 @@ export interface Optimizer {
    *
    * @param gradients one per parameter, equal lengths; others are refused, so that a misspelled leaf cannot stay untrained.
    * @param learningRateScale the schedule's factor for this step.
+   * @param held entries that keep value and state as they are, by parameter: 1 for those; bias correction counts all steps.
    * @throws PeftError GRADIENT_MISMATCH.
    */
-  step(gradients: ReadonlyMap<string, Float32Array>, learningRateScale?: number): void;
+  step(
+    gradients: ReadonlyMap<string, Float32Array>,
+    learningRateScale?: number,
+    held?: ReadonlyMap<string, Uint8Array>,
+  ): void;
   /** Updates done so far, restored ones included. */
   stepCount(): number;
   /** A copy of everything needed to go on: `step` and `<parameter>.<state>` (torch's names). */
@@ -44,7 +49,7 @@ export function createOptimizer(
   const slots = createSlots(parameters, groups, settings, stateNames);
 
   return {
-    step(gradients, learningRateScale = 1) {
+    step(gradients, learningRateScale = 1, held) {
       for (const slot of slots.list) slots.gradientOf(gradients, slot);
       if (gradients.size !== slots.list.length) {
         const extra = [...gradients.keys()].filter((name) => !parameters.has(name));
@@ -58,8 +63,9 @@ export function createOptimizer(
       for (const slot of slots.list) {
         const gradient = slots.gradientOf(gradients, slot);
         const learningRate = slot.learningRate * learningRateScale;
-        if (settings.type === "adamw") adamWStep(slot, gradient, t, learningRate, settings);
-        else sgdStep(slot, gradient, t, learningRate, settings);
+        const kept = held?.get(slot.name);
+        if (settings.type === "adamw") adamWStep(slot, gradient, t, learningRate, settings, kept);
+        else sgdStep(slot, gradient, t, learningRate, settings, kept);
       }
     },
     stepCount: () => slots.step.count,

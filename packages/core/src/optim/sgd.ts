@@ -10,13 +10,21 @@ export const SGD_STATE = ["momentum_buffer"] as const;
  *   g <- g + wd p;  b <- g at t = 1, else momentum b + (1 - dampening) g
  *   p <- p - lr (g + momentum b if nesterov, else b);  without momentum p <- p - lr g
  *
- * Allocates nothing.
+ * Entries with `held` 1 stay as they are, their state included. Allocates nothing.
  */
-export function sgdStep(slot: Slot, gradient: Float32Array, t: number, learningRate: number, config: SgdConfig): void {
+export function sgdStep(
+  slot: Slot,
+  gradient: Float32Array,
+  t: number,
+  learningRate: number,
+  config: SgdConfig,
+  held?: Uint8Array,
+): void {
   const { values, weightDecay } = slot;
   const { momentum, nesterov } = config;
   if (momentum === 0) {
     for (let i = 0; i < values.length; i++) {
+      if (held?.[i] === 1) continue;
       const p = values[i] as number;
       values[i] = p - learningRate * ((gradient[i] as number) + weightDecay * p);
     }
@@ -27,6 +35,7 @@ export function sgdStep(slot: Slot, gradient: Float32Array, t: number, learningR
   const keep = t === 1 ? 0 : momentum;
   const take = t === 1 ? 1 : 1 - config.dampening;
   for (let i = 0; i < values.length; i++) {
+    if (held?.[i] === 1) continue;
     const p = values[i] as number;
     const g = (gradient[i] as number) + weightDecay * p;
     const b = keep * (buffer[i] as number) + take * g;

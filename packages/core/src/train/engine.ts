@@ -165,7 +165,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       }
       // The divisor is that of torch's clip_grad_norm_.
       if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
-      optimizer.step(sums, learningRateScale);
+      optimizer.step(sums, learningRateScale, hooks.held?.());
       hooks.onStep?.(step, sums);
       return {
         loss: lossSum / weight,

@@ -108,6 +108,19 @@ export const triedConfigs: readonly TriedConfig[] = [
   { type: "DYLORA", config: config({ rMax: 4, alpha: 6, dropout: 0.1, targetModules: "all-linear" }) },
   { type: "DYLORA", variant: "at rank 2", config: config({ rMax: 4, rank: 2, update: "prefix", ...mixed }) },
   {
+    type: "DYLORA",
+    variant: "blocks, a rank for each module",
+    config: config({
+      rMax: 4,
+      blockSize: 2,
+      perSite: true,
+      convention: "lycoris",
+      optimizerMask: true,
+      rankDistribution: { geometric: 0.4 },
+      ...mixed,
+    }),
+  },
+  {
     type: "HYDRA",
     config: config({ parallelRank: 2, sequentialRank: 3, dropout: 0.1, scale: 1.5, targetModules: "all-linear" }),
   },
@@ -220,6 +233,8 @@ export const triedConfigs: readonly TriedConfig[] = [
   { type: "LORA", variant: "LoRA-FA, projected", config: config({ r: 3, alpha: 5, freezeA: "projected", ...mixed }) },
   { type: "LORA", variant: "embeddings", config: config({ r: 2, targetModules: ["word_embeddings", "query"] }) },
   { type: "SVF", config: config({ targetModules: "all-linear" }) },
+  { type: "SVF", variant: "decay towards the base", config: config({ decayTowards: "base", ...mixed }) },
+  { type: "SVF", variant: "published form", config: config({ parametrization: "absolute", ...mixed }) },
   { type: "LOLDU", config: config({ r: 4, alpha: 6, targetModules: "all-linear" }) },
   { type: "LOLDU", variant: "drawn pivots", config: config({ r: 3, initMethod: "normal", ...mixed }) },
   { type: "LOLDU", variant: "pivots of one", config: config({ r: 3, initMethod: "ones", ...mixed }) },

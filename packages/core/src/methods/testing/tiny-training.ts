@@ -2,13 +2,19 @@ import { initialParameters } from "../../adapters/adapter.ts";
 import { type AdaptedGraph, injectAdapter } from "../../adapters/inject.ts";
 import type { AdapterConfigInput } from "../../adapters/select.ts";
 import { tinyModel } from "../../adapters/testing/tiny-model.ts";
+import type { Builder } from "../../graph/builder.ts";
 import { crossEntropy } from "../../losses/cross-entropy.ts";
+import type { LossParts } from "../../losses/loss-parts.ts";
+import { meanSquaredError } from "../../losses/mean-squared-error.ts";
 import { prepareModel } from "../../lowering/lower-model.ts";
+import type { Model, Value } from "../../onnx/ir.ts";
+import type { OptimizerInput } from "../../optim/optimizer-config.ts";
 import { onnxruntimeNode } from "../../runtime/onnxruntime-node.ts";
 import type { Feeds } from "../../runtime/runtime.ts";
 import { testRandom } from "../../testing/check-gradient.ts";
 import { buildAdapterProgram } from "../../train/adapter-program.ts";
 import { createEngine, type Engine } from "../../train/engine.ts";
+import type { AdapterTensor } from "../method.ts";
 import { methodOf } from "../registry.ts";
 
 /** One training of the tiny model with a method: engine, adapted graph, and its batches. */
@@ -32,24 +38,63 @@ function batch(): Feeds {
   };
 }
 
+export interface TinyOptions {
+  readonly totalSteps?: number;
+  readonly seed?: number;
+  readonly learningRate?: number;
+  /** In the place of AdamW with `learningRate`. */
+  readonly optimizer?: OptimizerInput;
+  /** Changes start values in place. */
+  readonly start?: (values: ReadonlyMap<string, Float32Array>) => void;
+  /** In the place of the tiny model and its labels. */
+  readonly task?: TinyTask;
+}
+
+/** A model, its loss, and the micro-batches of every step. */
+export interface TinyTask {
+  readonly model: Model;
+  readonly output: string;
+  readonly runs: readonly Feeds[];
+  loss(g: Builder, output: Value): LossParts;
+}
+
+const tinyTask = (): TinyTask => ({
+  model: tinyModel(),
+  output: "logits",
+  runs: [batch()],
+  loss(g, logits) {
+    return crossEntropy(g, { logits, labels: g.input("labels", "int64", [logits.shape[0] ?? "batch"]) });
+  },
+});
+
+/** Regression: the mean squared error of a model's y for rows x. */
+export const regression = (model: Model, x: AdapterTensor, labels: AdapterTensor): TinyTask => ({
+  model,
+  output: "y",
+  runs: [{ x: { type: "float32", ...x }, labels: { type: "float32", ...labels } }],
+  loss(g, predictions) {
+    return meanSquaredError(g, { predictions, labels: g.input("labels", "float32", predictions.shape) });
+  },
+});
+
 /** Opens an engine over the tiny model with an adapter, in this thread. */
 export async function tinyTraining(
   type: string,
   config: Readonly<Record<string, unknown>>,
-  { totalSteps = 20, seed = 3, learningRate = 0.02 } = {},
+  { totalSteps = 20, seed = 3, learningRate = 0.02, optimizer, start: changed, task = tinyTask() }: TinyOptions = {},
 ): Promise<TinyTraining> {
-  const adapted = injectAdapter(prepareModel(tinyModel()), {
+  const adapted = injectAdapter(prepareModel(task.model), {
     method: methodOf(type),
     config: config as AdapterConfigInput,
-    wantedOutputs: ["logits"],
+    wantedOutputs: [task.output],
     training: true,
   });
   const { g } = adapted;
-  const logits = adapted.outputs.get("logits");
-  if (!logits) throw new Error("the tiny model has logits");
-  const labels = g.input("labels", "int64", [logits.shape[0] ?? "batch"]);
-  const program = buildAdapterProgram(adapted, crossEntropy(g, { logits, labels }));
+  const output = adapted.outputs.get(task.output);
+  if (!output) throw new Error(`the model has no output "${task.output}"`);
+  const program = buildAdapterProgram(adapted, task.loss(g, output));
   const start = initialParameters(adapted, seed);
+  changed?.(start);
   const engine = await createEngine(onnxruntimeNode, {
     training: program,
     parameters: Object.fromEntries(
@@ -58,19 +103,18 @@ export async function tinyTraining(
         { type: "float32", dims: shape, data: start.get(name) ?? new Float32Array() } as const,
       ]),
     ),
-    optimizer: { type: "adamw", learningRate },
+    optimizer: optimizer ?? { type: "adamw", learningRate },
     seed,
     threads: 1,
     totalSteps,
   });
-  const runs = [batch()];
   return {
     adapted,
     engine,
     async steps(from, to) {
       const losses: number[] = [];
       for (let step = from; step < to; step++)
-        losses.push((await engine.step({ step, runs, learningRateScale: 1 })).loss);
+        losses.push((await engine.step({ step, runs: task.runs, learningRateScale: 1 })).loss);
       return losses;
     },
     async values(name) {
