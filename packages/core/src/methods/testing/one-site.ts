@@ -67,6 +67,7 @@ export function forwardAt<C extends object>(
     x: inputs.x,
     y: base(inputs.x),
     site: siteOf(at),
+    rows: {},
     weight: () => weight,
     bias: () => bias,
     base,
