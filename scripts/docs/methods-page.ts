@@ -56,6 +56,7 @@ function row(method: Method, entry: MethodEntry): string[] {
     yes(method.delta !== null),
     `${yes(declared(method.deltaNeedsWeight, config))}${typeof method.deltaNeedsWeight === "function" ? " *" : ""}`,
     swaps ? "any" : "one",
+    yes(method.noMixedBatch === undefined),
     entry.parameters,
     bertCount(method, entry).toLocaleString("en-US"),
   ];
@@ -87,7 +88,7 @@ export function methodsPage(
   const known = methods.map((method) => ({ method, entry: entries[method.type] as MethodEntry }));
   const columns = [
     ...["Method", "`peft_type`", "Paper (arXiv)", "Modules", "Identity at start", "Merges", "Change depends on W"],
-    ...["Configurations in one session", "Trained values of a module", "BERT-base, query and value"],
+    ...["Configurations in one session", "Mixed batches", "Trained values of a module", "BERT-base, query and value"],
   ];
   return [
     "# Methods",
@@ -101,6 +102,7 @@ export function methodsPage(
     "- **Change depends on W:** unmerging needs the base model, and the same adapter on another base is another change.",
     "- **Configurations in one session:** a swappable model serves adapters of any rank and scale, or of the one configuration it was",
     "  made for.",
+    "- **Mixed batches:** every row of a batch may have an adapter of its own, or none.",
     "- **BERT-base:** trained values at the default configuration at query and value of the twelve layers; norms, or one token, for the",
     "  methods that have no linear modules. An asterisk: it depends on the configuration, and the default's answer is shown.",
     "",

@@ -10,9 +10,17 @@ export {
   trainableValues,
 } from "./adapters/inject.ts";
 export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
+export { type MixedModel, type MixedOptions, makeMixed, rowFeeds } from "./adapters/mixed.ts";
+export {
+  createMixedSet,
+  type MixedSet,
+  type MixedSwappableModel,
+  makeMixedSwappable,
+} from "./adapters/mixed-set.ts";
 export { type Naming, renameSites } from "./adapters/naming.ts";
 export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
+export { BASE_ROWS } from "./adapters/row-segments.ts";
 export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
 export type { ConvWindow, Site, SiteKind, SiteShape } from "./adapters/site.ts";
 export { findSites } from "./adapters/sites.ts";

@@ -4,7 +4,7 @@ import { importGraph } from "../graph/import-graph.ts";
 import { cutCache } from "../lowering/cut-cache.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { ForwardInput, Method } from "../methods/method.ts";
+import type { ByRole, ForwardInput, Method } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Dim, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
@@ -13,8 +13,8 @@ import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
-import { declareRowInputs, rowValues, rowView } from "./row-inputs.ts";
-import { batchOf } from "./row-layout.ts";
+import { declareRowInputs, rowValues, rowView, type SiteLayout } from "./row-inputs.ts";
+import { batchOf, rowLayoutAt } from "./row-layout.ts";
 import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
 import type { Site, SiteUse } from "./site.ts";
 import { findSites } from "./sites.ts";
@@ -99,7 +99,7 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
 }
 
 /** An output before it is rounded to 16 bits, where that is the last thing that happens to it. */
-function unrounded(g: Builder, value: Value): Value {
+export function unrounded(g: Builder, value: Value): Value {
   const node = isHalf(value.type) ? g.producerOf(value) : undefined;
   const source = node?.op === "Cast" ? g.value(node.inputs[0] ?? "") : undefined;
   return source?.type === "float32" ? source : value;
@@ -121,8 +121,9 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
     builder.addNode({ ...node, inputs: [...node.inputs], outputs });
     for (const { plan, use } of adapted) {
-      const inner = innerName(use.output);
-      const result = adaptedResult(builder, plan, use, { x: builder.value(use.input), y: builder.value(inner), batch });
+      const [x, y] = [builder.value(use.input), builder.value(innerName(use.output))];
+      const layout = (): SiteLayout => siteLayout(builder, plan.site.name, x, y, batch());
+      const result = adaptedResult(builder, plan, use, { x, y, rows: rowValues(builder, plan), layout });
       builder.op("Identity", [result], {}, { outputs: [use.output] });
     }
     return true;
@@ -134,26 +135,36 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   return importGraph(graph, opsetOf(model), { training, replace, prepare });
 }
 
-const innerName = (output: string): string => `${output}:base`;
+/** The name of a frozen result whose own name the adapted one has. */
+export const innerName = (output: string): string => `${output}:base`;
 
-interface UseValues {
+/** @throws PeftError ROWS_UNKNOWN */
+export const siteLayout = (g: Builder, site: string, x: Value, y: Value, batch: Dim): SiteLayout => ({
+  batch,
+  x: rowLayoutAt(g, x, batch, site),
+  y: rowLayoutAt(g, y, batch, site),
+});
+
+export interface UseValues {
   readonly x: Value;
   /** What the frozen module makes of x. */
   readonly y: Value;
-  readonly batch: () => Dim;
+  /** The method's values per row. */
+  readonly rows: ByRole<Value>;
+  readonly layout: () => SiteLayout;
 }
 
 /** The adapted result of a use, in the type and shape of y. */
-function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, { x, y, batch }: UseValues): Value {
+export function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, { x, y, rows, layout }: UseValues): Value {
   const { site, method, config } = plan;
   const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
   return g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
-    const view = rowView(g, plan, isFloating(x.type) ? g.cast(x, "float32") : x, g.cast(y, "float32"), batch);
+    const view = rowView(g, plan, isFloating(x.type) ? g.cast(x, "float32") : x, g.cast(y, "float32"), layout);
     const at: ForwardInput = {
       x: view.x,
       y: view.y,
       site,
-      rows: rowValues(g, plan),
+      rows,
       ...frozenValues(g, site, use, innerName(use.output)),
     };
     return g.cast(view.restore(method.forward(g, at, values, config)), y.type);

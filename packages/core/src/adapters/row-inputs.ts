@@ -2,7 +2,7 @@ import type { Builder } from "../graph/builder.ts";
 import type { ByRole, Method } from "../methods/method.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
 import type { SitePlan } from "./parameters.ts";
-import { type RowLayout, rowLayoutAt } from "./row-layout.ts";
+import type { RowLayout } from "./row-layout.ts";
 
 const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 
@@ -51,17 +51,20 @@ export interface RowView {
   restore(result: Value): Value;
 }
 
-/** @throws PeftError ROWS_UNKNOWN */
-export function rowView(g: Builder, plan: SitePlan, x: Value, y: Value, batch: () => Dim): RowView {
-  if (!plan.method.rowInputs) return { x, y, restore: (result) => result };
-  const size = batch();
-  const [layoutX, layoutY] = [x, y].map((value) => rowLayoutAt(g, value, size, plan.site.name)) as [
-    RowLayout,
-    RowLayout,
-  ];
+/** How rows lie in a site's x and y. */
+export interface SiteLayout {
+  readonly batch: Dim;
+  readonly x: RowLayout;
+  readonly y: RowLayout;
+}
+
+/** Values at a site as a method with values per row takes them: `layout` is asked for those only. */
+export function rowView(g: Builder, { method }: SitePlan, x: Value, y: Value, layout: () => SiteLayout): RowView {
+  if (!method.rowInputs) return { x, y, restore: (result) => result };
+  const { batch, ...rows } = layout();
   return {
-    x: withBatchAxis(g, x, layoutX, size),
-    y: withBatchAxis(g, y, layoutY, size),
-    restore: (result) => withoutBatchAxis(g, result, layoutY, y),
+    x: withBatchAxis(g, x, rows.x, batch),
+    y: withBatchAxis(g, y, rows.y, batch),
+    restore: (result) => withoutBatchAxis(g, result, rows.y, y),
   };
 }

@@ -39,10 +39,7 @@ export function makeSwappable<C extends object>(
   const model = prepareModel(original);
   const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
   const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
-  const plans = adapted.plans.map((plan): SitePlan => {
-    const { swap } = plan.method;
-    return swap ? { ...plan, config: swap.config(plan.config) } : plan;
-  });
+  const plans = servedPlans(adapted);
   const g = buildAdapted(model, plans, false);
   for (const { name } of model.graph.outputs) g.output(g.value(name), name);
   const served = toModel(g.finish({ name: model.graph.name }), opsetOf(model), model.metadata);
@@ -50,10 +47,20 @@ export function makeSwappable<C extends object>(
   return { model: { ...served, opsets }, base: model, sites, plans, parameters: adapted.parameters };
 }
 
+/** An adapter's plans with configurations that have no numbers of their own, where the method has such a one. */
+export const servedPlans = ({ plans }: AdaptedGraph): SitePlan[] =>
+  plans.map((plan): SitePlan => {
+    const { swap } = plan.method;
+    return swap ? { ...plan, config: swap.config(plan.config) } : plan;
+  });
+
+/** What feeds of adapters are made from. */
+export type ServedSites = Pick<SwappableModel, "base" | "sites" | "plans">;
+
 const feed = (dims: readonly number[], data: Float32Array): RuntimeTensor => ({ type: "float32", dims, data });
 
 /** Feeds under which the model is the original one: empty ranks, base weights. */
-function neutralFeeds({ base, plans }: SwappableModel): Record<string, RuntimeTensor> {
+function neutralFeeds({ base, plans }: ServedSites): Record<string, RuntimeTensor> {
   const feeds: Record<string, RuntimeTensor> = {};
   for (const { site, shared, parameters } of plans) {
     const frozen = frozenSite(base.graph, site);
@@ -78,7 +85,7 @@ function neutralFeeds({ base, plans }: SwappableModel): Record<string, RuntimeTe
  * @example
  * await session.run({ ...inputs, ...adapterFeeds(swappable, adapter) });
  */
-export function adapterFeeds(swappable: SwappableModel, adapter: Adapter | null): Record<string, RuntimeTensor> {
+export function adapterFeeds(swappable: ServedSites, adapter: Adapter | null): Record<string, RuntimeTensor> {
   const feeds = neutralFeeds(swappable);
   if (!adapter) return feeds;
   const outside: string[] = [];

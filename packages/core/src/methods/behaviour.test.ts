@@ -3,6 +3,7 @@ import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.
 import { createAdapterSet } from "../adapters/adapter-set.ts";
 import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
 import { mergeAdapter, unmergeAdapter } from "../adapters/merge.ts";
+import { createMixedSet, makeMixedSwappable } from "../adapters/mixed-set.ts";
 import { fromPeft, inPeftForm, toPeft } from "../adapters/peft-files.ts";
 import { type AdapterConfigInput, parseAdapterConfig } from "../adapters/select.ts";
 import { findSites } from "../adapters/sites.ts";
@@ -188,6 +189,46 @@ describe.each(
     expect([set.names, set.active]).toEqual([["a"], null]);
     expect(() => set.setActive("b")).toThrow(expect.objectContaining({ code: "UNKNOWN_ADAPTER" }));
     await session.close();
+  });
+
+  test("another adapter for each row of a batch, the base included", async () => {
+    const rows = ["a", "__base__", "b", "a", "b"];
+    const ids = {
+      type: "int64",
+      dims: [5, 3],
+      data: BigInt64Array.from({ length: 15 }, (_, i) => BigInt((7 * i) % 11)),
+    };
+    if (method.noMixedBatch) {
+      const places = () => makeMixedSwappable(model, { method, config, places: 2 });
+      expect(places).toThrow(expect.objectContaining({ code: "ROWS_UNSUPPORTED" }));
+      return;
+    }
+    const swappable = makeSwappable(model, { method, config });
+    const mixed = makeMixedSwappable(model, { method, config, places: 2 });
+    const [set, single] = [
+      createMixedSet(mixed),
+      await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 }),
+    ];
+    const whole = new Map<string, Float32Array>();
+    for (const [name, adapter] of [
+      ["a", trained(5)],
+      ["b", trained(6)],
+      ["__base__", null],
+    ] as const) {
+      if (adapter) set.add(name, adapter);
+      const feeds = { input_ids: ids as RuntimeTensor, ...adapterFeeds(swappable, adapter) };
+      whole.set(name, (await single.run(feeds, ["logits"]))["logits"]!.data as Float32Array);
+    }
+    await single.close();
+    const session = await onnxruntimeNode.open(encodeModel(mixed.model), { threads: 1 });
+    const feeds = { input_ids: ids as RuntimeTensor, ...set.feeds(rows) };
+    const { logits } = await session.run(feeds, ["logits"]);
+    await session.close();
+    const width = tinySizes.labels;
+    const part = (data: Float32Array, row: number): Float32Array => data.slice(row * width, (row + 1) * width);
+    for (const [row, name] of rows.entries())
+      close(part(logits!.data as Float32Array, row), part(whole.get(name)!, row), 1e-6);
+    differ(whole.get("a")!, whole.get("b")!);
   });
 
   test("two adapters merged one after the other", async () => {

@@ -176,6 +176,8 @@ export interface Method<C extends object = object> {
   readonly noDelta?: string;
   /** The delta is not the same for every base weight (it multiplies W): unmerging needs the base model. Default false. */
   readonly deltaNeedsWeight?: boolean | OfConfig<C, boolean>;
+  /** Why rows of one batch cannot have adapters of their own, where that is so: what the method does reaches across rows. */
+  readonly noMixedBatch?: string;
   /** 5. Names in a checkpoint of `peft`, after the module's. */
   readonly keys: Readonly<Record<string, string>>;
   /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.". */
