@@ -2,6 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
+import { readClaims } from "../../bench/src/claim-results.ts";
 import { checkFile } from "../../packages/core/src/check/check-file.ts";
 import { formatCheck } from "../../packages/core/src/check/format-check.ts";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
@@ -9,6 +10,7 @@ import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { onnxruntimeNode } from "../../packages/core/src/runtime/onnxruntime-node.ts";
 import { parseChecks } from "../gradient-checks/aggregate.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
+import { claimsPage } from "./claims-page.ts";
 import { dataFlow, themes } from "./data-flow.ts";
 import { methodsPage } from "./methods-page.ts";
 import { operatorsPage } from "./operators-page.ts";
@@ -54,6 +56,10 @@ test("docs/operators.md lists the gradient table and the checks that ran", async
 
 test("docs/methods.md describes the registered methods", async () => {
   await expectFile("docs/methods.md", methodsPage(listMethods()));
+});
+
+test("docs/claims.md shows what was measured", async () => {
+  await expectFile("docs/claims.md", claimsPage(readClaims()));
 });
 
 test.each(Object.keys(themes) as (keyof typeof themes)[])("the picture of the data flow, %s", (theme) =>

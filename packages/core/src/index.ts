@@ -196,6 +196,7 @@ export { barChart } from "./report/bar-chart.ts";
 export { confusionMatrixChart } from "./report/confusion-matrix-chart.ts";
 export { htmlReport } from "./report/html-report.ts";
 export { lineChart } from "./report/line-chart.ts";
+export { type ScatterChartOptions, type ScatterPoint, scatterChart } from "./report/scatter-chart.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
 export {

@@ -19,8 +19,18 @@ export interface EncodedSplits {
 }
 
 export interface ProbeResult {
+  readonly validationAccuracy: number;
   readonly testAccuracy: number;
   readonly trainableParameters: number;
+  /** [features, classes], then one bias per class. */
+  readonly weights: Float64Array;
+}
+
+export interface ProbeOptions {
+  /** Inverse strengths of the penalty that are tried. Default 10, 100 and 1,000. */
+  readonly candidates?: readonly number[];
+  /** Threads of the engine; default: its own choice. */
+  readonly threads?: number;
 }
 
 const FORWARD_TOKENS = 1024;
@@ -30,13 +40,19 @@ const FORWARD_TOKENS = 1024;
  * penalty chosen on the validation split.
  * @param encoder a model without a head.
  */
-export async function linearProbe(encoder: TextModel, splits: EncodedSplits, classes: number): Promise<ProbeResult> {
+export async function linearProbe(
+  encoder: TextModel,
+  splits: EncodedSplits,
+  classes: number,
+  { candidates = [10, 100, 1000], threads }: ProbeOptions = {},
+): Promise<ProbeResult> {
   const g = importGraph(encoder.model.graph, encoder.model.opsets.get("") ?? 21);
   const pooled = meanPooled({ g, output: g.value("last_hidden_state"), attentionMask: g.value("attention_mask") });
   const engine = await createEngineProcess({
     evaluation: buildEvaluationProgram(g, { pooled }, []),
     parameters: {},
     seed: 0,
+    ...(threads === undefined ? {} : { threads }),
   });
   try {
     const embed = (texts: readonly LabelledText[]): Promise<SparseRows> =>
@@ -48,15 +64,17 @@ export async function linearProbe(encoder: TextModel, splits: EncodedSplits, cla
     ];
     const labelsOf = (texts: readonly LabelledText[]): Int32Array => Int32Array.from(texts, (t) => t.label);
     let best: { model: LogisticRegression; score: number } | null = null;
-    for (const c of [10, 100, 1000]) {
+    for (const c of candidates) {
       const model = fitLogisticRegression(train, labelsOf(splits.train), classes, { c });
       const score = accuracy(model.predict(validation), labelsOf(splits.validation));
       if (!best || score > best.score) best = { model, score };
     }
     if (!best) throw new RangeError("expected at least one candidate for C");
     return {
+      validationAccuracy: best.score,
       testAccuracy: accuracy(best.model.predict(test), labelsOf(splits.test)),
       trainableParameters: best.model.weights.length,
+      weights: best.model.weights,
     };
   } finally {
     await engine.close();

@@ -4,6 +4,7 @@ import { barChart } from "./bar-chart.ts";
 import { confusionMatrixChart } from "./confusion-matrix-chart.ts";
 import { htmlReport } from "./html-report.ts";
 import { lineChart } from "./line-chart.ts";
+import { scatterChart } from "./scatter-chart.ts";
 
 /** Fails on markup that is not well-formed, and on coordinates that are not numbers. */
 function checkWellFormed(markup: string): void {
@@ -246,5 +247,50 @@ describe("htmlReport", () => {
       /received 2 in row 1 of the table in "h"/,
     );
     expect(section({ svg: "<script></script>" })).toThrow(expect.objectContaining({ code: "REPORT_SVG_INVALID" }));
+  });
+});
+
+describe("scatterChart", () => {
+  const circles = (svg: string) =>
+    Array.from(svg.matchAll(/<circle cx="([\d.]+)" cy="([\d.]+)"/g), (match) => [Number(match[1]), Number(match[2])]);
+  const points = [100, 1000, 10_000].map((x, i) => ({ name: `m${i}`, x, y: 0.5 + i / 20 }));
+
+  test("larger values are higher and to the right; a log scale spaces powers of ten evenly", () => {
+    const [a, b, c] = circles(scatterChart(points, { xScale: "log" })) as [number, number][];
+    expect(b![0]! - a![0]!).toBeCloseTo(c![0]! - b![0]!, 0);
+    expect(b![1]!).toBeLessThan(a![1]!);
+  });
+
+  test("every point has its name, labels do not overlap, and references are drawn across", () => {
+    const crowd = Array.from({ length: 12 }, (_, i) => ({ name: `method ${i}`, x: 1000, y: 0.5 + i / 1000 }));
+    const svg = scatterChart([...crowd, { name: "far", x: 10, y: 0.4 }], {
+      ...{ title: attack, xLabel: "values", yLabel: "accuracy", xScale: "log" },
+      references: [{ name: "frozen", y: 0.45 }],
+    });
+    checkWellFormed(svg);
+    expect(textsOf(svg)).toEqual(expect.arrayContaining([...crowd.map(({ name }) => name), "frozen"]));
+    const boxes = Array.from(
+      svg.matchAll(/<text fill="currentColor" x="([\d.]+)" y="([\d.]+)" font-size="10">/g),
+      (m) => [Number(m[1]), Number(m[2])] as const,
+    );
+    expect(boxes).toHaveLength(13);
+    for (const [i, [x, y]] of boxes.entries())
+      for (const [u, v] of boxes.slice(i + 1)) expect(Math.abs(y - v) >= 12 - 0.1 || Math.abs(x - u) > 40).toBe(true);
+  });
+
+  test("groups get colours and a legend, ranges a bar, and what cannot be drawn is left out", () => {
+    const svg = scatterChart(
+      [
+        { name: "a", x: 1, y: 1, group: "one", range: [0.5, 1.5] },
+        { name: "b", x: 2, y: 2, group: "two" },
+        { name: "c", x: 0, y: Number.NaN },
+      ],
+      { xScale: "log" },
+    );
+    checkWellFormed(svg);
+    expect(textsOf(svg)).toEqual(expect.arrayContaining(["one", "two"]));
+    expect(textsOf(svg)).not.toContain("c");
+    expect(new Set(Array.from(svg.matchAll(/<circle[^>]*fill="(#\w+)"/g), (m) => m[1])).size).toBe(2);
+    checkWellFormed(scatterChart([]));
   });
 });

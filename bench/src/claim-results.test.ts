@@ -1,0 +1,20 @@
+import { readdirSync } from "node:fs";
+import { expect, test } from "vitest";
+import type { Claim } from "./claim.ts";
+import { claimFingerprint, claimNames, claimResults, readClaim } from "./claim-results.ts";
+
+test.each(claimNames())("%s was run as it stands", async (name) => {
+  const { claim } = (await import(`./claims/${name}.ts`)) as { claim: Claim };
+  const { run, ...about } = claim;
+  expect(about.id).toBe(name);
+  const result = readClaim(name);
+  expect(result, `npm run claims -- ${name}`).not.toBeNull();
+  expect(result).toMatchObject(about);
+  expect(result?.fingerprint, `${name} has changed since: npm run claims -- ${name}`).toBe(claimFingerprint(name));
+  for (const figure of Object.values(result!.figures)) if (typeof figure === "number") expect(figure).not.toBeNaN();
+});
+
+test("every result has its claim", () => {
+  const results = readdirSync(claimResults).map((file) => file.replace(/\.json$/, ""));
+  expect(results.filter((name) => !claimNames().includes(name))).toEqual([]);
+});

@@ -1,0 +1,107 @@
+import type { Entry } from "./entry.ts";
+
+/** Trained values of LoRA r 8 at query and value: what the other entries come near to, where their method can. */
+export const BUDGET = 32_768;
+
+const lora = { r: 8, alpha: 16 };
+
+const lowRank: readonly Entry[] = [
+  { name: "LoRA", type: "LORA", config: lora },
+  { name: "rsLoRA", type: "LORA", config: { ...lora, useRslora: true } },
+  { name: "DoRA", type: "LORA", config: { ...lora, useDora: true } },
+  { name: "PiSSA", type: "LORA", config: { ...lora, alpha: 8, initLoraWeights: "pissa" } },
+  { name: "OLoRA", type: "LORA", config: { ...lora, alpha: 8, initLoraWeights: "olora" } },
+  { name: "LoRA, orthogonal start", type: "LORA", config: { ...lora, initLoraWeights: "orthogonal" } },
+  { name: "LoRA+", type: "LORA", config: lora, loraPlusRatio: 16 },
+  { name: "AdaLoRA", type: "ADALORA", config: { initR: 12, targetR: 8, alpha: 16, tinit: 20, tfinal: 40, deltaT: 5 } },
+  { name: "DyLoRA", type: "DYLORA", config: { rMax: 8, alpha: 16 } },
+  { name: "Hydra", type: "HYDRA", config: { parallelRank: 4, sequentialRank: 4, bias: false } },
+  { name: "DeLoRA", type: "DELORA", config: { r: 8, deloraLambda: 15 } },
+  { name: "GraLoRA", type: "GRALORA", config: { r: 8, alpha: 16, graloraK: 2 } },
+  { name: "MiSS", type: "MISS", config: { r: 16 } },
+  { name: "Bone (bat)", type: "MISS", config: { r: 16, initWeights: "bat" } },
+  { name: "MiSS mini", type: "MISS", config: { r: 64, miniR: 8, initWeights: "mini" }, budget: "mini" },
+];
+
+const shared: readonly Entry[] = [
+  { name: "VeRA", type: "VERA", config: { r: 256 }, budget: "vectors only" },
+  { name: "VB-LoRA", type: "VBLORA", config: { r: 8, numVectors: 64, vectorLength: 32, topk: 2 } },
+  { name: "MoS", type: "MOS", config: { r: 16, equivalentRank: 8, privateRank: 2, shardsPerVector: 4 } },
+  { name: "RandLoRA", type: "RANDLORA", config: { r: 16, alpha: 320 } },
+  { name: "TinyLoRA", type: "TINYLORA", config: { r: 8, u: 64 }, budget: "64 values a module" },
+];
+
+const products: readonly Entry[] = [
+  { name: "LoHa", type: "LOHA", config: { r: 4, alpha: 8 } },
+  { name: "LoKr", type: "LOKR", config: { r: 64, alpha: 64, decomposeFactor: 4 } },
+  { name: "DiffuseKronA", type: "KRONA", config: { a1: 64, a2: 64 } },
+  { name: "TLoRA (tensor ring)", type: "TLORA_TENSOR", config: { transformRank: 4, residualRank: 8 } },
+  { name: "HiRA", type: "HIRA", config: { r: 8 } },
+  { name: "GLoRA", type: "GLORA", config: { r: 3 } },
+];
+
+const rotations: readonly Entry[] = [
+  { name: "OFT", type: "OFT", config: { oftBlockSize: 32 } },
+  { name: "BOFT", type: "BOFT", config: { boftBlockSize: 8, boftNButterflyFactor: 2 } },
+  { name: "HRA", type: "HRA", config: { r: 16 } },
+  { name: "RoAd 1", type: "ROAD", config: { variant: "road_1" }, budget: "vectors only" },
+  { name: "RoAd 4", type: "ROAD", config: { variant: "road_4" }, budget: "vectors only" },
+];
+
+const transforms: readonly Entry[] = [
+  { name: "FourierFT", type: "FOURIERFT", config: { nFrequency: 4096 } },
+  { name: "WaveFT", type: "WAVEFT", config: { nFrequency: 4096 } },
+  { name: "LoCA", type: "LOCA", config: { nFrequency: 4096 } },
+  { name: "QWHA", type: "QHFT", config: { r: 8 } },
+  { name: "C3A", type: "C3A", config: { blockSize: 16 } },
+];
+
+const parts: readonly Entry[] = [
+  { name: "SHiRA", type: "SHIRA", config: { r: 8, randomSeed: 1 } },
+  { name: "PaCA", type: "PACA", config: { r: 16, alpha: 16 } },
+  { name: "SVF (CLIP-SVD)", type: "SVF", config: {}, budget: "singular values only" },
+  { name: "LoLDU", type: "LOLDU", config: { r: 256 }, budget: "pivots only" },
+  { name: "query and value in full", type: "FULL", config: {}, budget: "everything in these modules" },
+];
+
+const vectors: readonly Entry[] = [
+  {
+    name: "IA3",
+    type: "IA3",
+    config: { targetModules: ["key", "value", "output.dense"], feedforwardModules: ["output.dense"] },
+    budget: "vectors only",
+  },
+  { name: "BitFit", type: "BITFIT", config: {}, budget: "biases only" },
+  { name: "BEFT", type: "BEFT", config: { targetModules: ["value"] }, budget: "biases only" },
+  { name: "LN tuning", type: "LN_TUNING", config: {}, budget: "norms only" },
+  {
+    name: "trainable tokens",
+    type: "TRAINABLE_TOKENS",
+    config: { tokenIndices: Array.from({ length: 128 }, (_, i) => 100 + i), targetModules: ["word_embeddings"] },
+  },
+];
+
+const groups: Readonly<Record<string, readonly Entry[]>> = {
+  "low rank": lowRank,
+  "shared and drawn": shared,
+  products,
+  rotations,
+  transforms,
+  "parts of the weight": parts,
+  vectors,
+};
+
+/** Everything of the comparison. The baseline of all trained weights stands apart: {@link fullFineTuning}. */
+export const entries: readonly Entry[] = Object.values(groups).flat();
+
+/** What kind of method an entry is. */
+export const groupOf = (name: string): string =>
+  Object.entries(groups).find(([, members]) => members.some((entry) => entry.name === name))?.[0] ?? "everything";
+
+/** The other end of the scale: every weight of the encoder is trained. */
+export const fullFineTuning: Entry = {
+  name: "full fine-tuning",
+  type: "FULL",
+  config: { targetModules: ["word_embeddings", "position_embeddings", "query", "key", "value", "dense", "LayerNorm"] },
+  budget: "everything",
+};

@@ -1,0 +1,34 @@
+import { type Method, methodOf } from "@onnx-peft/core";
+
+/** One line of the comparison: a method at one setting. */
+export interface Entry {
+  readonly name: string;
+  /** `peft_type` of a registered method. */
+  readonly type: string;
+  /** Options of the method; modules are query and value unless it names others. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** LoRA+: learning rate of B over that of A. */
+  readonly loraPlusRatio?: number;
+  /** Why its number of trained values is not that of LoRA. */
+  readonly budget?: string;
+}
+
+/** What the entries adapt where their method leaves the choice. */
+export const QUERY_VALUE = ["query", "value"] as const;
+
+/** The config with the modules it is for. */
+export function configOf({ type, config }: Entry): Readonly<Record<string, unknown>> {
+  const method: Method = methodOf(type);
+  const targets = method.defaultTargets === null && !("targetModules" in config);
+  return targets ? { ...config, targetModules: [...QUERY_VALUE] } : config;
+}
+
+/** The setting as people read it: "r 8, alpha 16". */
+export function settingOf({ config, loraPlusRatio }: Entry): string {
+  const options = Object.entries(config).map(([name, value]) => {
+    const text =
+      Array.isArray(value) && value.length > 4 ? `${value.length} values` : String(value).replaceAll(",", " ");
+    return value === true ? name : `${name} ${text}`;
+  });
+  return [...options, ...(loraPlusRatio === undefined ? [] : [`ratio ${loraPlusRatio}`])].join(", ");
+}
