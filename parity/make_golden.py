@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods module-adapters curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -29,6 +29,7 @@ from generators import (  # noqa: E402
     losses,
     methods,
     models,
+    module_adapters,
     names,
     onnx_exports,
     optimizers,
@@ -46,6 +47,7 @@ PARTS = {
     "names": names.make,
     "adapters": adapters.make,
     "methods": methods.make,
+    "module-adapters": module_adapters.make,
     "curve": curve.make,
     "losses": losses.make,
     "density": density.make,

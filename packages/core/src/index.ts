@@ -22,7 +22,7 @@ export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
 export { BASE_ROWS } from "./adapters/row-segments.ts";
 export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
-export type { ConvWindow, Site, SiteKind, SiteShape } from "./adapters/site.ts";
+export type { ConvWindow, Site, SiteKind, SiteShape, SublayerShape, SublayerUse } from "./adapters/site.ts";
 export { findSites } from "./adapters/sites.ts";
 export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
 export { targetSites } from "./adapters/targets.ts";
@@ -108,6 +108,7 @@ export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
 export { beft } from "./methods/beft.ts";
 export { bitfit } from "./methods/bitfit.ts";
 export { type BoftConfig, boft } from "./methods/boft.ts";
+export { type BottleneckConfig, bottleneck } from "./methods/bottleneck.ts";
 export { type C3aConfig, c3a } from "./methods/c3a.ts";
 export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
@@ -137,6 +138,7 @@ export {
   parameterCount,
   type RowInput,
   type StepHooks,
+  type SublayerValues,
 } from "./methods/method.ts";
 export { type MissConfig, miss } from "./methods/miss.ts";
 export { type MosConfig, mos } from "./methods/mos.ts";

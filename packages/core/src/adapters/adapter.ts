@@ -119,7 +119,7 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
   for (const site of sites) {
     const has = (keys: Readonly<Record<string, string>>): boolean =>
       Object.values(keys).some((key) => adapter.tensors.has(`${site.name}.${key}`));
-    const fits = method.kinds.includes(site.kind) && (method.refuses?.(site) ?? null) === null;
+    const fits = method.kinds.includes(site.kind) && (method.refuses?.(site, adapter.config) ?? null) === null;
     if (adapter.tensors.has(`${site.name}.${full.keys["weight"]}`)) whole.push(site);
     else if (fits && has(method.keys)) adapted.push(site);
   }

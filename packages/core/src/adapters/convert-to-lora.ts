@@ -5,7 +5,7 @@ import { type Svd, svd } from "../linalg/svd.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { full } from "../methods/full.ts";
 import { lora } from "../methods/lora.ts";
-import type { AdapterTensor, FrozenSite, SiteDelta } from "../methods/method.ts";
+import { type AdapterTensor, type FrozenSite, type SiteDelta, whyNoDelta } from "../methods/method.ts";
 import type { Model } from "../onnx/ir.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { type LoraFactors, loraFromFactors, tensorOf } from "./lora-from-factors.ts";
@@ -106,8 +106,9 @@ const notLora = (type: string, problems: readonly string[]): PeftError => {
 type Change = { readonly site: Site; readonly matrix: Matrix } | { readonly refused: string };
 
 function changeOf({ site, method, config, tensors }: AdaptedSite, frozen: FrozenSite): Change {
-  if (!method.delta) {
-    throw new PeftError("NO_DELTA", `${method.type} cannot be converted: ${method.noDelta ?? "it has no delta"}.`);
+  const reason = whyNoDelta(method, config);
+  if (!method.delta || reason !== null) {
+    throw new PeftError("NO_DELTA", `${method.type} cannot be converted: ${reason}.`);
   }
   if (site.kind !== "linear") return { refused: `"${site.name}" is of kind ${site.kind}` };
   const delta = method.delta(tensors, config, site, frozen);

@@ -1,6 +1,6 @@
 import type { Builder } from "../graph/builder.ts";
-import type { ForwardInput } from "../methods/method.ts";
-import type { Value } from "../onnx/ir.ts";
+import type { ForwardInput, SublayerValues } from "../methods/method.ts";
+import type { Graph, Node, Value } from "../onnx/ir.ts";
 import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";
 import { readsFlipped } from "./replace-operands.ts";
@@ -41,21 +41,47 @@ export function frozenValues(
       return sliced(g, isFlipped ? g.transpose(value, [1, 0]) : value, use.weight);
     },
     bias: () => (use.bias ? sliced(g, g.cast(operand(use.bias), "float32"), use.bias) : null),
-    base(x) {
-      const original = g.value(use.input);
-      const renamed = new Map([[use.input, g.cast(x, original.type).name]]);
-      for (const [i, node] of added.entries()) {
-        const results = g.addNode({
-          ...node,
-          name: `${x.name}/${node.name || node.op}`,
-          inputs: node.inputs.map((name) => renamed.get(name) ?? name),
-          outputs: node.outputs.map((name, k) => (name === "" ? "" : `${x.name}:base:${i}:${k}`)),
-          attributes: { ...node.attributes },
-        });
-        const shown = node.outputs.filter((name) => name !== "");
-        for (const [k, name] of shown.entries()) renamed.set(name, (results[k] as Value).name);
-      }
-      return g.cast(g.value(renamed.get(inner) ?? ""), "float32");
+    base: (x) => applied(g, added, use.input, inner, g.cast(x, g.value(use.input).type)),
+  };
+}
+
+/** What nodes that make `to` of `from` make of x, a value of the same type, in float32. They are added once more. */
+function applied(g: Builder, nodes: readonly Node[], from: string, to: string, x: Value): Value {
+  const renamed = new Map([[from, x.name]]);
+  for (const [i, node] of nodes.entries()) {
+    const results = g.addNode({
+      ...node,
+      name: `${x.name}/${node.name || node.op}`,
+      inputs: node.inputs.map((name) => renamed.get(name) ?? name),
+      outputs: node.outputs.map((name, k) => (name === "" ? "" : `${x.name}:base:${i}:${k}`)),
+      attributes: { ...node.attributes },
+    });
+    const shown = node.outputs.filter((name) => name !== "");
+    for (const [k, name] of shown.entries()) renamed.set(name, (results[k] as Value).name);
+  }
+  return g.cast(g.value(renamed.get(to) ?? ""), "float32");
+}
+
+/**
+ * The residual stream beside the branch that a use ends, and the norm of their sum: its nodes come later in the graph than the branch's.
+ * @param part what is read of the stream: all of it, or the rows that a method is applied to.
+ */
+export function sublayerAt(
+  g: Builder,
+  graph: Graph,
+  { sublayer }: SiteUse,
+  part: (value: Value) => Value,
+): SublayerValues | null {
+  if (!sublayer) return null;
+  const outputs = new Set(sublayer.norm.map((node) => node.outputs[0]));
+  const stream = (): Value => g.value(sublayer.residual);
+  return {
+    residual: () => g.cast(part(stream()), "float32"),
+    norm(x) {
+      const nodes = graph.nodes.filter((node) => outputs.has(node.outputs[0]));
+      const [from, to] = [nodes[0]?.inputs[0], nodes.at(-1)?.outputs[0]];
+      if (from === undefined || to === undefined) return x;
+      return applied(g, nodes, from, to, g.cast(x, stream().type));
     },
   };
 }

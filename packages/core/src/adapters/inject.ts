@@ -4,11 +4,11 @@ import { importGraph } from "../graph/import-graph.ts";
 import { cutCache } from "../lowering/cut-cache.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import type { ByRole, ForwardInput, Method } from "../methods/method.ts";
+import { type ByRole, declared, type ForwardInput, type Method, type SublayerValues } from "../methods/method.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Dim, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
-import { frozenValues } from "./frozen-values.ts";
+import { frozenValues, sublayerAt } from "./frozen-values.ts";
 import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
@@ -112,7 +112,7 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
   for (const plan of plans) {
     if (isReplacement(plan)) continue;
-    for (const use of plan.site.uses) byOutput.set(use.output, { plan, use });
+    for (const use of plan.site.uses) byOutput.set(placeOf(plan, use).output, { plan, use });
   }
   const replace = (builder: Builder, node: Node): boolean => {
     const adapted = node.outputs.flatMap((name) => byOutput.get(name) ?? []);
@@ -121,10 +121,15 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
     builder.addNode({ ...node, inputs: [...node.inputs], outputs });
     for (const { plan, use } of adapted) {
-      const [x, y] = [builder.value(use.input), builder.value(innerName(use.output))];
+      const { input, output } = placeOf(plan, use);
+      const [x, y] = [builder.value(input), builder.value(innerName(output))];
       const layout = (): SiteLayout => siteLayout(builder, plan.site.name, x, y, batch());
-      const result = adaptedResult(builder, plan, use, { x, y, rows: rowValues(builder, plan), layout });
-      builder.op("Identity", [result], {}, { outputs: [use.output] });
+      const sublayer = sublayerAt(builder, graph, use, (value) => value);
+      const result = adaptedResult(builder, plan, use, {
+        ...{ x, y, rows: rowValues(builder, plan), layout },
+        ...(sublayer ? { sublayer } : {}),
+      });
+      builder.op("Identity", [result], {}, { outputs: [output] });
     }
     return true;
   };
@@ -138,6 +143,16 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
 /** The name of a frozen result whose own name the adapted one has. */
 export const innerName = (output: string): string => `${output}:base`;
 
+/** What a method reads and changes at a use: the module's input and result, or those of the residual branch that it ends. */
+export function placeOf(
+  { site, method, config }: SitePlan,
+  use: SiteUse,
+): { readonly input: string; readonly output: string } {
+  if (declared(method.place, config) !== "sublayer") return use;
+  if (use.sublayer) return use.sublayer;
+  throw new PeftError("NO_SUBLAYER", `"${site.name}" ends no residual branch that ${method.type} could adapt.`);
+}
+
 /** @throws PeftError ROWS_UNKNOWN */
 export const siteLayout = (g: Builder, site: string, x: Value, y: Value, batch: Dim): SiteLayout => ({
   batch,
@@ -147,26 +162,30 @@ export const siteLayout = (g: Builder, site: string, x: Value, y: Value, batch: 
 
 export interface UseValues {
   readonly x: Value;
-  /** What the frozen module makes of x. */
+  /** What the frozen module, or branch, makes of x. */
   readonly y: Value;
   /** The method's values per row. */
   readonly rows: ByRole<Value>;
   readonly layout: () => SiteLayout;
+  readonly sublayer?: SublayerValues;
 }
 
 /** The adapted result of a use, in the type and shape of y. */
-export function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, { x, y, rows, layout }: UseValues): Value {
+export function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, at: UseValues): Value {
+  const { x, y, rows, layout, sublayer } = at;
   const { site, method, config } = plan;
   const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
   return g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
     const view = rowView(g, plan, isFloating(x.type) ? g.cast(x, "float32") : x, g.cast(y, "float32"), layout);
-    const at: ForwardInput = {
+    const input: ForwardInput = {
       x: view.x,
       y: view.y,
       site,
       rows,
-      ...frozenValues(g, site, use, innerName(use.output)),
+      // A method at a branch leaves the module's own result as it is, where something stands between them.
+      ...frozenValues(g, site, use, placeOf(plan, use).output === use.output ? innerName(use.output) : use.output),
+      ...(sublayer ? { sublayer } : {}),
     };
-    return g.cast(view.restore(method.forward(g, at, values, config)), y.type);
+    return g.cast(view.restore(method.forward(g, input, values, config)), y.type);
   });
 }

@@ -1,7 +1,7 @@
 import { PeftError } from "../errors.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import { declared, type FrozenSite, type OperandChange } from "../methods/method.ts";
+import { declared, type FrozenSite, type OperandChange, whyNoDelta } from "../methods/method.ts";
 import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import { tiedDims } from "../onnx/tied.ts";
@@ -49,8 +49,9 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
   const slices = collectSlices();
   for (const plan of adaptedSites(graph, sites, adapter)) {
     const { site, method, config, tensors } = plan;
-    if (!method.delta) {
-      throw new PeftError("NO_DELTA", `${method.type} cannot be merged: ${method.noDelta ?? "it has no delta"}.`);
+    const reason = whyNoDelta(method, config);
+    if (!method.delta || reason !== null) {
+      throw new PeftError("NO_DELTA", `${method.type} cannot be merged: ${reason}.`);
     }
     const frozen = frozenSite(graph, site);
     const before = bases?.get(site.name) ?? null;

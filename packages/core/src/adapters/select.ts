@@ -47,12 +47,17 @@ export interface Selection {
  * The sites that a config chooses in a model.
  * @throws PeftError TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, PATTERN
  */
-export function selectSites(model: Model, sites: readonly Site[], method: Method, config: TargetConfig): Selection {
+export function selectSites<C extends object>(
+  model: Model,
+  sites: readonly Site[],
+  method: Method<C>,
+  config: AdapterConfig<C>,
+): Selection {
   const saved = savedSites(sites, config);
   const kinds = method.kinds.join(" and ");
   const reasonAgainst = (site: Site): string | null =>
     method.kinds.includes(site.kind)
-      ? (method.refuses?.(site) ?? null)
+      ? (method.refuses?.(site, config) ?? null)
       : `it is of kind ${site.kind}, and ${method.type} adapts ${kinds}`;
   if (config.targetModules === undefined) {
     const { defaultTargets } = method;
@@ -61,7 +66,7 @@ export function selectSites(model: Model, sites: readonly Site[], method: Method
         hint: 'For example targetModules: ["query", "value"], or "all-linear".',
       });
     }
-    const adapted = sites.filter((s) => !saved.includes(s) && reasonAgainst(s) === null && defaultTargets(s));
+    const adapted = sites.filter((s) => !saved.includes(s) && reasonAgainst(s) === null && defaultTargets(s, config));
     if (adapted.length === 0 && saved.length === 0) {
       throw new PeftError("TARGETS_NOT_FOUND", `The model has no module that ${method.type} adapts by itself.`, {
         hint: "Give targetModules or modulesToSave.",

@@ -4,12 +4,13 @@ import { importGraph } from "../graph/import-graph.ts";
 import type { ByRole } from "../methods/method.ts";
 import type { Graph, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
-import { adaptedResult, innerName, isReplacement, siteLayout } from "./inject.ts";
+import { sublayerAt } from "./frozen-values.ts";
+import { adaptedResult, innerName, isReplacement, placeOf, siteLayout } from "./inject.ts";
 import type { AdapterParameter, SitePlan } from "./parameters.ts";
 import { parametersOf } from "./parameters.ts";
 import { replacedModule } from "./replaced-module.ts";
 import { declareRowInputs, rowValues } from "./row-inputs.ts";
-import { batchOf } from "./row-layout.ts";
+import { batchOf, rowLayoutAt } from "./row-layout.ts";
 import {
   BASE_ROWS,
   declareSegments,
@@ -77,9 +78,10 @@ function usesByOutput(adapters: readonly NamedPlans[]): Map<string, AdaptedUse> 
   for (const { name, plans } of adapters) {
     for (const plan of plans) {
       for (const use of plan.site.uses) {
-        const known = byOutput.get(use.output) ?? { use, plans: new Map() };
+        const { output } = placeOf(plan, use);
+        const known = byOutput.get(output) ?? { use, plans: new Map() };
         known.plans.set(name, plan);
-        byOutput.set(use.output, known);
+        byOutput.set(output, known);
       }
     }
   }
@@ -124,14 +126,17 @@ export function buildSeveral(
     return ordered;
   };
   const replace = (g: Builder, node: Node): boolean => {
-    const adapted = node.outputs.flatMap((name) => byOutput.get(name) ?? []);
+    const adapted = node.outputs.flatMap((output) => {
+      const found = byOutput.get(output);
+      return found ? [{ ...found, output }] : [];
+    });
     if (adapted.length === 0 || !segments) return false;
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
     g.addNode({ ...node, inputs: node.inputs.map((name) => ordered.get(name)?.name ?? name), outputs });
     for (const one of adapted) {
-      const x = ordered.get(one.use.input) ?? g.value(one.use.input);
-      const result = severalResults(g, model.graph, one, x, segments);
-      g.op("Identity", [result], {}, { outputs: [one.use.output] });
+      const read = (value: Value): Value => ordered.get(value.name) ?? value;
+      const result = severalResults(g, model.graph, one, read, segments);
+      g.op("Identity", [result], {}, { outputs: [one.output] });
     }
     return true;
   };
@@ -140,15 +145,31 @@ export function buildSeveral(
 }
 
 /** The result of a use for all rows, each with its own adapter. */
-function severalResults(g: Builder, graph: Graph, { use, plans }: AdaptedUse, x: Value, segments: RowSegments): Value {
-  const y = g.value(innerName(use.output));
+function severalResults(
+  g: Builder,
+  graph: Graph,
+  { use, output, plans }: AdaptedUse & { readonly output: string },
+  read: (value: Value) => Value,
+  segments: RowSegments,
+): Value {
+  const y = g.value(innerName(output));
   const [site = ""] = [...plans.values()].map((plan) => plan.site.name);
-  const layout = siteLayout(g, site, x, y, segments.batch);
-  const [xs, ys] = [splitRows(g, x, layout.x, segments), splitRows(g, y, layout.y, segments)];
+  const cut = (value: Value): Value[] =>
+    splitRows(g, read(value), rowLayoutAt(g, read(value), segments.batch, site), segments);
+  const ys = cut(y);
+  const known = new Map<string, Value[]>();
+  /** A segment's part of a value; each value is cut once. */
+  const partOf = (value: Value, i: number): Value => {
+    const parts = known.get(value.name) ?? cut(value);
+    known.set(value.name, parts);
+    return parts[i] as Value;
+  };
   const pieces = segments.list.map(({ adapter, count, rows }: RowSegment, i) => {
     const plan = plans.get(adapter);
-    const [ownX, ownY] = [xs[i] as Value, ys[i] as Value];
+    const ownY = ys[i] as Value;
     if (!plan) return ownY;
+    const x = g.value(placeOf(plan, use).input);
+    const [layout, ownX] = [siteLayout(g, site, read(x), y, segments.batch), partOf(x, i)];
     return g.scoped(adapter, () => {
       if (isReplacement(plan)) return replacedModule(g, graph, plan, use, ownX);
       if (plan.parameters.some((p) => p.replaces !== null)) {
@@ -157,8 +178,12 @@ function severalResults(g: Builder, graph: Graph, { use, plans }: AdaptedUse, x:
       const own: ByRole<Value> = Object.fromEntries(
         Object.entries(rowValues(g, plan)).map(([role, value]) => [role, g.gather(value, rows)]),
       );
-      return adaptedResult(g, plan, use, { x: ownX, y: ownY, rows: own, layout: () => ({ ...layout, batch: count }) });
+      const sublayer = sublayerAt(g, graph, use, (value) => partOf(value, i));
+      return adaptedResult(g, plan, use, {
+        ...{ x: ownX, y: ownY, rows: own, layout: () => ({ ...layout, batch: count }) },
+        ...(sublayer ? { sublayer } : {}),
+      });
     });
   });
-  return joinRows(g, pieces, layout.y.axis, y);
+  return joinRows(g, pieces, rowLayoutAt(g, y, segments.batch, site).axis, y);
 }

@@ -12,6 +12,17 @@ export interface ConvWindow {
   readonly groups: number;
 }
 
+/** A residual branch of a transformer layer, as the linear modules at its two ends see it. */
+export interface SublayerShape {
+  readonly kind: "attention" | "crossAttention" | "feedForward";
+  /** "first": the module reads what the branch is applied to; "last": its result is added to the residual stream. */
+  readonly place: "first" | "last";
+  /** Width of what the branch is applied to. */
+  readonly inFeatures: number;
+  /** The norm of the layer: of the branch's input, of its sum with the residual stream, or neither. */
+  readonly norm: "before" | "after" | "none";
+}
+
 /** What a method needs to know of a site to size its parameters; no graph needed. */
 export interface SiteShape {
   /** Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query". */
@@ -28,6 +39,8 @@ export interface SiteShape {
   readonly fanInFanOut?: boolean;
   /** conv: how its kernel moves. */
   readonly window?: ConvWindow;
+  /** linear: the residual branch that it begins or ends. */
+  readonly sublayer?: SublayerShape;
 }
 
 /** One place where a node reads a weight or bias. */
@@ -66,6 +79,18 @@ export interface FloatProduct {
   readonly biasInput?: number;
 }
 
+/** Names of the values of a residual branch, for the use that ends it. */
+export interface SublayerUse {
+  /** What its first linear modules read: the residual stream, or its norm. */
+  readonly input: string;
+  /** The residual stream that its result is added to. */
+  readonly residual: string;
+  /** Its result, dropped out and in the residual stream's shape. */
+  readonly output: string;
+  /** The nodes of the norm of the sum, where the layer ends in one. */
+  readonly norm: readonly Node[];
+}
+
 /** One application of a module: a weight used at several nodes has several. */
 export interface SiteUse {
   /** The nodes of this use, in order; the last one makes `output`, a Split beside the outputs of other modules. */
@@ -76,6 +101,8 @@ export interface SiteUse {
   readonly output: string;
   readonly weight: Operand;
   readonly bias: Operand | null;
+  /** Where the module ends a residual branch. */
+  readonly sublayer?: SublayerUse;
 }
 
 /** A place an adapter can attach: one module of the original model. */

@@ -11,6 +11,7 @@ import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { type Naming, renameSites } from "./naming.ts";
 import type { ConvWindow, Operand, Site } from "./site.ts";
 import { type SiteName, siteNameOf, withOuterModules } from "./site-names.ts";
+import { withSublayers } from "./sublayers.ts";
 import type { FoundUse } from "./use-parts.ts";
 
 interface Group {
@@ -66,10 +67,8 @@ export function findSites(model: Model, { naming = "file" }: { readonly naming?:
       break;
     }
   }
-  return renameSites(
-    [...groups.values()].map((group) => toSite(index, group)),
-    naming,
-  );
+  const sites = [...groups.values()].map((group) => toSite(index, group));
+  return renameSites(withSublayers(index, sites), naming);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import { toModel } from "../graph/to-model.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
+import { declared } from "../methods/method.ts";
 import type { Model } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
@@ -27,7 +28,7 @@ export interface SwappableModel {
  * feed. Numbers of a configuration (LoRA's alpha and rank) are folded into the tensors by {@link adapterFeeds}; methods that
  * cannot do that serve adapters of the one configuration they were made with.
  * @param options as for {@link injectAdapter}: the sites, and the method, that adapters of this model may use.
- * @throws PeftError as injectAdapter
+ * @throws PeftError NO_NEUTRAL when no values stand for "no adapter"; and as injectAdapter
  * @example
  * const swappable = makeSwappable(model, { method: lora, config: { targetModules: ["query", "value"] } });
  * await writeModel("swappable.onnx", swappable.model);
@@ -39,6 +40,13 @@ export function makeSwappable<C extends object>(
   const model = prepareModel(original);
   const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
   const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
+  if (declared(adapted.method.neutral, adapted.config) === "none") {
+    throw new PeftError(
+      "NO_NEUTRAL",
+      `${adapted.method.type} with this config has no values under which the model is the base model.`,
+      { hint: "Inject the adapter into a graph of its own." },
+    );
+  }
   const plans = servedPlans(adapted);
   const g = buildAdapted(model, plans, false);
   for (const { name } of model.graph.outputs) g.output(g.value(name), name);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.ts";
 import { createAdapterSet } from "../adapters/adapter-set.ts";
+import { convertToLora } from "../adapters/convert-to-lora.ts";
 import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
 import { mergeAdapter, unmergeAdapter } from "../adapters/merge.ts";
 import { createMixedSet, makeMixedSwappable } from "../adapters/mixed-set.ts";
@@ -18,7 +19,7 @@ import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
 import { testRandom } from "../testing/check-gradient.ts";
 import { openBuilder } from "../testing/run-graph.ts";
-import { declared } from "./method.ts";
+import { declared, whyNoDelta } from "./method.ts";
 import { listMethods, methodOf } from "./registry.ts";
 import { triedConfigs } from "./testing/configs.ts";
 
@@ -44,11 +45,15 @@ const feedsOf = (adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array
     ]),
   );
 
-async function runAdapted(adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array>): Promise<Float32Array> {
+async function runAdapted(
+  adapted: AdaptedGraph,
+  values: ReadonlyMap<string, Float32Array>,
+  more: Feeds = {},
+): Promise<Float32Array> {
   const { g, outputs } = injectAdapter(adapted.model, { method: adapted.method, config: adapted.config });
   g.output(outputs.get("logits")!, "logits");
   const session = await openBuilder(g);
-  const feeds: Record<string, RuntimeTensor> = { input_ids: tokens, ...feedsOf(adapted, values) };
+  const feeds: Feeds = { input_ids: tokens, ...feedsOf(adapted, values), ...more };
   const { logits } = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, feeds[n]!])));
   await session.close();
   return logits?.data as Float32Array;
@@ -90,7 +95,9 @@ describe.each(
   triedConfigs.map((tried) => [[tried.type, ...(tried.variant ? [tried.variant] : [])].join(", "), tried] as const),
 )("%s", (_, { type, config, noise = 0.3, stopsGradients = false }) => {
   const method = methodOf(type);
-  const promised = declared(method.identityAtStart, parseAdapterConfig(method, config));
+  const parsed = parseAdapterConfig(method, config);
+  const promised = declared(method.identityAtStart, parsed);
+  const [noDelta, neutral] = [whyNoDelta(method, parsed), declared(method.neutral, parsed)];
   const isDrawn = type === "LORA" && !("initLoraWeights" in config);
   const inject = (): AdaptedGraph => injectAdapter(model, { method, config, wantedOutputs: ["logits"] });
   const trained = (seed: number): Adapter => {
@@ -118,7 +125,7 @@ describe.each(
       config: {
         ...config,
         layersToTransform: [1],
-        targetModules: ["query", "LayerNorm"],
+        targetModules: ["query", "output.dense", "LayerNorm"],
         modulesToSave: ["classifier"],
       } as AdapterConfigInput,
     });
@@ -127,11 +134,31 @@ describe.each(
     if (isDrawn) expect(initialParameters(inject(), 6)).not.toEqual(a);
   });
 
+  /** A change that is none of weights is refused everywhere, with the reason that the method declares. */
+  const refusesToMerge = (adapter: Adapter): void => {
+    const refused = expect.objectContaining({ code: "NO_DELTA", message: expect.stringContaining(noDelta ?? "") });
+    expect(() => mergeAdapter(model, adapter)).toThrow(refused);
+    expect(() => unmergeAdapter(model, adapter, model)).toThrow(refused);
+    expect(() => convertToLora(model, adapter, { rank: 1 })).toThrow(refused);
+  };
+  /** What an adapter makes of the model without being merged. */
+  const served = async (adapter: Adapter, feeds: Feeds = {}): Promise<Float32Array> => {
+    const adapted = inject();
+    const remade = initialParameters(adapted, 1); // what files leave out
+    const values = adapted.parameters.map(
+      ({ name }) => [name, adapter.tensors.get(name)?.data ?? remade.get(name)!] as const,
+    );
+    return runAdapted(adapted, new Map(values), feeds);
+  };
+  const applied = (adapter: Adapter): Promise<Float32Array> =>
+    noDelta === null ? runModel(mergeAdapter(model, adapter)) : served(adapter);
+
   test("merged equals unmerged, and unmerging gives the base back", async () => {
     const adapted = inject();
     const values = moved(adapted, 3, noise);
     const adapter = adapterOf(adapted, values);
     const before = await runModel(model);
+    if (noDelta !== null) return refusesToMerge(adapter);
     const merged = mergeAdapter(model, adapter);
     close(await runModel(merged), await runAdapted(adapted, values), 1e-5);
     close(await runModel(unmergeAdapter(merged, adapter, model)), before, 1e-5);
@@ -141,6 +168,7 @@ describe.each(
   test("a merge that gives NaN is refused", () => {
     const adapted = inject();
     const values = moved(adapted, 3, noise);
+    if (noDelta !== null) return;
     for (const { name } of adapted.parameters.filter((p) => p.trainable)) values.get(name)![0] = Number.NaN;
     expect(() => mergeAdapter(model, adapterOf(adapted, values))).toThrow(
       expect.objectContaining({ code: "MERGE_NOT_FINITE" }),
@@ -159,12 +187,16 @@ describe.each(
     expect(back.tensors).toEqual(adapter.tensors);
     if (adapter.config !== own.config) {
       // Written in another form: the same model all the same.
-      close(await runModel(mergeAdapter(model, back)), await runModel(mergeAdapter(model, own)), 1e-5);
+      close(await applied(back), await applied(own), 1e-5);
     }
     expect(toPeft(back).config["some_new_field"]).toEqual([1, 2]);
   });
 
   test("swaps adapters and none in one session", async () => {
+    if (neutral === "none") {
+      expect(() => makeSwappable(model, { method, config })).toThrow(expect.objectContaining({ code: "NO_NEUTRAL" }));
+      return;
+    }
     const swappable = makeSwappable(model, { method, config: config });
     const session = await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 });
     const run = async (feeds: Feeds): Promise<Float32Array> =>
@@ -177,10 +209,10 @@ describe.each(
     const [a, b] = [trained(5), trained(6)];
     set.add("a", a);
     set.add("b", b);
-    close(await run(set.feeds()), await runModel(mergeAdapter(model, a)), 1e-5);
+    close(await run(set.feeds()), await applied(a), 1e-5);
     set.setActive("b");
-    close(await run(set.feeds()), await runModel(mergeAdapter(model, b)), 1e-5);
-    close(await run(set.feeds("a")), await runModel(mergeAdapter(model, a)), 1e-5);
+    close(await run(set.feeds()), await applied(b), 1e-5);
+    close(await run(set.feeds("a")), await applied(a), 1e-5);
     set.disable();
     expect(set.active).toBeNull();
     isBase(await run(set.feeds()));
@@ -203,12 +235,16 @@ describe.each(
       expect(places).toThrow(expect.objectContaining({ code: "ROWS_UNSUPPORTED" }));
       return;
     }
-    const swappable = makeSwappable(model, { method, config });
     const mixed = makeMixedSwappable(model, { method, config, places: 2 });
-    const [set, single] = [
-      createMixedSet(mixed),
-      await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 }),
-    ];
+    const set = createMixedSet(mixed);
+    const fed = { input_ids: ids as RuntimeTensor };
+    const swappable = neutral === "none" ? null : makeSwappable(model, { method, config });
+    const single = swappable && (await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 }));
+    const alone = async (adapter: Adapter | null): Promise<Float32Array> => {
+      if (!swappable || !single) return adapter ? served(adapter, fed) : runModel(model, fed);
+      const { logits } = await single.run({ ...fed, ...adapterFeeds(swappable, adapter) }, ["logits"]);
+      return logits?.data as Float32Array;
+    };
     const whole = new Map<string, Float32Array>();
     for (const [name, adapter] of [
       ["a", trained(5)],
@@ -216,12 +252,11 @@ describe.each(
       ["__base__", null],
     ] as const) {
       if (adapter) set.add(name, adapter);
-      const feeds = { input_ids: ids as RuntimeTensor, ...adapterFeeds(swappable, adapter) };
-      whole.set(name, (await single.run(feeds, ["logits"]))["logits"]!.data as Float32Array);
+      whole.set(name, await alone(adapter));
     }
-    await single.close();
+    await single?.close();
     const session = await onnxruntimeNode.open(encodeModel(mixed.model), { threads: 1 });
-    const feeds = { input_ids: ids as RuntimeTensor, ...set.feeds(rows) };
+    const feeds = { ...fed, ...set.feeds(rows) };
     const { logits } = await session.run(feeds, ["logits"]);
     await session.close();
     const width = tinySizes.labels;
@@ -232,12 +267,13 @@ describe.each(
   });
 
   test("two adapters merged one after the other", async () => {
+    if (noDelta !== null) return;
     const [a, b] = [trained(7), trained(8)];
     const both = mergeAdapter(mergeAdapter(model, a), b);
     const bOnly = mergeAdapter(model, b);
     const unmerged = await runModel(unmergeAdapter(both, b, mergeAdapter(model, a)));
     close(unmerged, await runModel(mergeAdapter(model, a)), 1e-5);
-    if (method.neutral === "base") close(await runModel(both), await runModel(bOnly), 1e-6);
+    if (neutral === "base") close(await runModel(both), await runModel(bOnly), 1e-6);
   });
 
   test("gradients of the adapter, and of it alone, equal finite differences", async () => {

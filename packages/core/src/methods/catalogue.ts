@@ -277,6 +277,16 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "Two products of rank r (256 by default), and one LU decomposition per module at the start and when a file is read.",
     source: "Shi et al. 2024. A file format of this project.",
   },
+  BOTTLENECK: {
+    title: "Bottleneck adapters (Houlsby, Pfeiffer, parallel)",
+    parameters: "2 b in, 2 b out or b (in + out); at a branch 2 b d + b + d",
+    use: 'Where a change of weights is too little: a narrow network of its own behind attention and feed-forward (`placement: "houlsby"`), behind feed-forward (`"pfeiffer"`), beside it (`"pfeifferParallel"`), or at any single linear module. Beside feed-forward is the strongest place in the comparisons of He et al.',
+    avoid:
+      'Where the adapted model must be as fast as the base: nothing merges, unless `nonLinearity` is "identity". The defaults of the sources do not start at the identity; `initWeights: "mam_adapter"` does.',
+    cost: 'Two thin products and a non-linearity per place; "pfeiffer" applies the layer\'s norm once more. Gradients pass through the whole branch, as with LoRA.',
+    source:
+      "Houlsby et al. 2019; Pfeiffer et al. 2005.00247, He et al. 2110.04366, LLM-Adapters 2304.01933; names of AdapterHub. A file format of this project, with the keys of LLM-Adapters.",
+  },
   IA3: {
     title: "IA3",
     parameters: "out, or in for feed-forward modules",

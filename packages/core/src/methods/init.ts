@@ -47,5 +47,18 @@ export const normal =
   ({ shape, random }) =>
     random.fillNormal(new Float32Array(count(shape)), 0, std);
 
+/** Normal with mean 0, drawn again outside of `bound` standard deviations: PyTorch's `trunc_normal_` with bounds of its own. */
+export const truncatedNormal =
+  (std: number, bound: number): Init =>
+  ({ shape, random }) => {
+    const values = new Float32Array(count(shape));
+    for (let i = 0; i < values.length; i++) {
+      let z = random.normal();
+      while (Math.abs(z) > bound) z = random.normal();
+      values[i] = std * z;
+    }
+    return values;
+  };
+
 /** The base model's own values. */
 export const copyOfBase: Init = ({ base }) => base().slice();

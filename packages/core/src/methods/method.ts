@@ -55,6 +55,16 @@ export interface ForwardInput {
   base(x: Value): Value;
   /** The method's values per row [batch, ...], by role; x and y have the batch as their first axis then. */
   readonly rows: ByRole<Value>;
+  /** Where the module ends a residual branch. With `place: "sublayer"` x and y are the branch's input and result. */
+  readonly sublayer?: SublayerValues;
+}
+
+/** What a residual branch is added to. Nothing is added to the graph before a method asks. */
+export interface SublayerValues {
+  /** The residual stream, in the shape of the branch's result. */
+  residual(): Value;
+  /** The frozen norm that follows their sum, applied to another value; where there is none the value itself. */
+  norm(x: Value): Value;
 }
 
 /** What initialisers that fill several tensors together may look at. */
@@ -125,6 +135,10 @@ type OfConfig<C, T> = { of(config: C): T }["of"];
 
 type Identity = boolean | "rounded";
 
+type Neutral = "empty" | "base" | "none";
+
+type Place = "module" | "sublayer";
+
 /** A parameter's values by role. */
 export type ByRole<T> = Readonly<Record<string, T>>;
 
@@ -142,15 +156,23 @@ export interface Method<C extends object = object> {
   readonly kinds: readonly SiteKind[];
   /** True when a new adapter changes nothing, bit for bit, "rounded" when nothing but rounding; it may depend on the config. */
   readonly identityAtStart: Identity | OfConfig<C, Identity>;
-  /** Values that stand for "no adapter" in a graph that takes it as inputs: free axes of size 0, or the base's own values. */
-  readonly neutral: "empty" | "base";
+  /**
+   * Values that stand for "no adapter" in a graph that takes it as inputs: free axes of size 0, or the base's own values;
+   * "none": there are no such values, and one session cannot serve the base model too.
+   */
+  readonly neutral: Neutral | OfConfig<C, Neutral>;
+  /**
+   * What `forward` gets and changes: a module's input and result (default), or input and result of the residual branch that
+   * the module ends, in front of the sum with the residual stream.
+   */
+  readonly place?: Place | OfConfig<C, Place>;
 
   /** 1. Options of the method itself: a strict object. The fields that choose modules are shared (`targetFields`). */
   readonly config: z.ZodType<C>;
   /** Which sites are meant when `targetModules` is not given; null: it has to be given. */
-  readonly defaultTargets: ((site: SiteShape) => boolean) | null;
+  readonly defaultTargets: { of(site: SiteShape, config: C): boolean }["of"] | null;
   /** Why a site of a fitting kind cannot be adapted, or null. */
-  refuses?(site: SiteShape): string | null;
+  refuses?(site: SiteShape, config: C): string | null;
   /** Config fields with a pattern field beside them that gives single modules another value: { r: "rankPattern" }. */
   readonly patterns?: Readonly<Record<string, string>>;
 
@@ -172,8 +194,8 @@ export interface Method<C extends object = object> {
   forward(g: Builder, at: ForwardInput, parameters: ByRole<Value>, config: C): Value;
   /** 4. The same change as new weights, or null with a reason. */
   readonly delta: DeltaOf<C> | null;
-  /** Why there is no delta. */
-  readonly noDelta?: string;
+  /** Why there is no delta; beside a delta a function: why not with this config, or null. */
+  readonly noDelta?: string | OfConfig<C, string | null>;
   /** The delta is not the same for every base weight (it multiplies W): unmerging needs the base model. Default false. */
   readonly deltaNeedsWeight?: boolean | OfConfig<C, boolean>;
   /** Why rows of one batch cannot have adapters of their own, where that is so: what the method does reaches across rows. */
@@ -218,6 +240,12 @@ export const declared = <C extends object, T extends boolean | string>(
   value: T | OfConfig<C, T> | undefined,
   config: C,
 ): T | false => (typeof value === "function" ? value(config) : (value ?? false));
+
+/** Why adapters of this config cannot be written as new weights, or null when they can. */
+export function whyNoDelta<C extends object>({ delta, noDelta }: Method<C>, config: C): string | null {
+  const reason = typeof noDelta === "function" ? noDelta(config) : noDelta;
+  return delta ? (reason ?? null) : (reason ?? "it has no delta");
+}
 
 /** Options and tensors by name. */
 export interface FileForm<C> {

@@ -4,6 +4,7 @@ import { adalora } from "./adalora.ts";
 import { beft } from "./beft.ts";
 import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
+import { bottleneck } from "./bottleneck.ts";
 import { c3a } from "./c3a.ts";
 import { delora } from "./delora.ts";
 import { dylora } from "./dylora.ts";
@@ -45,6 +46,7 @@ const methods: readonly Method[] = [
   ...[oft, boft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],
+  ...[bottleneck],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
 ];
 

@@ -1,0 +1,259 @@
+"""Adapters beside and behind whole modules, which peft does not have: golden/module-adapters/<name>.safetensors and configs.json.
+
+Written from the formulas of the papers and of AdapterHub's configurations: r is the residual stream, h the result of a branch, N the layer's norm.
+"""
+
+import math
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .common import GOLDEN, generator, save_json, save_tensors
+from .inputs import make_inputs, model_inputs
+from .models import load
+
+FOLDER = GOLDEN / "module-adapters"
+LENGTHS = (5, 3)
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "swish": functional.silu,
+    "gelu": functional.gelu,
+    "gelu_new": lambda x: functional.gelu(x, approximate="tanh"),
+    "tanh": torch.tanh,
+    "identity": lambda x: x,
+    "leakyrelu": functional.leaky_relu,
+}
+
+BLOCK: dict[str, Any] = {
+    "mhAdapter": False,
+    "outputAdapter": True,
+    "originalLnBefore": False,
+    "residualBeforeLn": True,
+    "lnBefore": False,
+    "lnAfter": False,
+    "adapterResidualBeforeLn": False,
+    "parallelInput": "residual",
+    "useGating": False,
+    "reductionFactor": 16,
+    "nonLinearity": "relu",
+    "scaling": 1.0,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "houlsby": BLOCK | {"mhAdapter": True, "nonLinearity": "swish"},
+    "pfeiffer": BLOCK | {"originalLnBefore": True},
+    "pfeifferParallel": BLOCK | {"reductionFactor": 2, "scaling": 4.0},
+}
+
+# Name: model, type, options.
+CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "houlsby": ("bert", "BOTTLENECK", {"placement": "houlsby", "reductionFactor": 4}),
+    "houlsby-linear": ("bert", "BOTTLENECK", {"placement": "houlsby", "nonLinearity": "identity", "scaling": "channel"}),
+    "pfeiffer": ("bert", "BOTTLENECK", {"placement": "pfeiffer", "reductionFactor": 4}),
+    "pfeiffer-behind-norm": ("bert", "BOTTLENECK", {"placement": "pfeiffer", "residualBeforeLn": False, "mhAdapter": True}),
+    "pfeiffer-own-norms": (
+        "bert",
+        "BOTTLENECK",
+        {
+            "placement": "pfeiffer",
+            "residualBeforeLn": "postAdd",
+            "lnBefore": True,
+            "lnAfter": True,
+            "adapterResidualBeforeLn": True,
+            "nonLinearity": "gelu_new",
+        },
+    ),
+    "parallel": ("bert", "BOTTLENECK", {"placement": "pfeifferParallel"}),
+    "parallel-gated": (
+        "bert",
+        "BOTTLENECK",
+        {"placement": "pfeifferParallel", "scaling": "learned", "useGating": True, "lnAfter": True, "nonLinearity": "leakyrelu"},
+    ),
+    "gpt2-houlsby": ("gpt2", "BOTTLENECK", {"placement": "houlsby", "reductionFactor": 4, "nonLinearity": "gelu"}),
+    "gpt2-pfeiffer": ("gpt2", "BOTTLENECK", {"placement": "pfeiffer", "reductionFactor": 4}),
+    "gpt2-parallel": ("gpt2", "BOTTLENECK", {"placement": "pfeifferParallel", "reductionFactor": 4}),
+    "gpt2-parallel-normed": ("gpt2", "BOTTLENECK", {"placement": "pfeifferParallel", "parallelInput": "branch"}),
+    "at-linear": ("bert", "BOTTLENECK", {"bottleneckSize": 6}),
+    "at-linear-parallel": ("bert", "BOTTLENECK", {"placement": "parallel", "bottleneckSize": 6, "scaling": 2.0}),
+}
+
+Tensors = dict[str, Tensor]
+Draw = Callable[..., Tensor]
+
+
+def norm_of(x: Tensor, tensors: Tensors, which: str) -> Tensor:
+    return functional.layer_norm(x, x.shape[-1:], tensors[f"{which}.weight"], tensors[f"{which}.bias"])
+
+
+def block_tensors(config: dict[str, Any], width: int, draw: Draw) -> Tensors:
+    """What an adapter at a branch has besides its projections."""
+    tensors: Tensors = {}
+    for which, wanted in (("adapter_norm_before", config["lnBefore"]), ("adapter_norm_after", config["lnAfter"])):
+        if wanted:
+            tensors |= {f"{which}.weight": 1 + draw(width), f"{which}.bias": draw(width)}
+    if isinstance(config["scaling"], str):
+        tensors["adapter_scaling"] = 1 + draw(width if config["scaling"] == "channel" else 1)
+    if config["useGating"]:
+        tensors |= {"adapter_gate.weight": draw(1, width), "adapter_gate.bias": draw(1)}
+    return tensors
+
+
+def scaled(x: Tensor, config: dict[str, Any], tensors: Tensors) -> Tensor:
+    return x * (config["scaling"] if isinstance(config["scaling"], float) else tensors["adapter_scaling"])
+
+
+def at_branch(h: Tensor, r: Tensor, read: Tensor, norm: nn.Module | None, config: dict[str, Any], tensors: Tensors, project: Any) -> Tensor:
+    """The result of a branch with the adapter in effect; `read` is what the branch itself reads."""
+    parallel = config["placement"] == "pfeifferParallel"
+    normed = (norm or nn.Identity())(h + r)
+    if parallel:
+        u, residual = (read if config["parallelInput"] == "branch" else r), h
+    elif config["originalLnBefore"]:
+        u = normed
+        residual = {True: h, False: normed, "postAdd": h + r}[config["residualBeforeLn"]]
+    else:
+        u, residual = h, h
+    a = scaled(project(norm_of(u, tensors, "adapter_norm_before") if config["lnBefore"] else u), config, tensors)
+    if config["useGating"]:
+        gate = torch.sigmoid(u @ tensors["adapter_gate.weight"].T + tensors["adapter_gate.bias"])
+        a = a * gate.mean(dim=1, keepdim=True)
+    if config["lnAfter"] and config["adapterResidualBeforeLn"] and not parallel:
+        return norm_of(a + residual, tensors, "adapter_norm_after")
+    return residual + (norm_of(a, tensors, "adapter_norm_after") if config["lnAfter"] else a)
+
+
+def dense(name: str, x: Tensor, tensors: Tensors) -> Tensor:
+    return functional.linear(x, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+
+
+def bottleneck(x: Tensor, config: dict[str, Any], tensors: Tensors) -> Tensor:
+    hidden = ACTIVATIONS[config["nonLinearity"]](dense("adapter_down", x, tensors))
+    return dense("adapter_up", hidden, tensors)
+
+
+def bottleneck_tensors(config: dict[str, Any], width: int, draw: Draw) -> Tensors:
+    b = max(1, int(width // config["reductionFactor"]))
+    return {
+        "adapter_down.weight": draw(b, width),
+        "adapter_down.bias": draw(b),
+        "adapter_up.weight": draw(width, b),
+        "adapter_up.bias": draw(width),
+    }
+
+
+def branches(name: str, model: nn.Module) -> list[tuple[str, str, nn.Module]]:
+    """Kind, name of the module that ends it, and the module whose call is changed."""
+    found = []
+    for path, module in model.named_modules():
+        kind = type(module).__name__
+        if kind == "BertSelfOutput":
+            found.append(("mhAdapter", f"{path}.dense", module))
+        elif kind == "BertOutput":
+            found.append(("outputAdapter", f"{path}.dense", module))
+        elif kind == "GPT2Block":
+            found.append(("mhAdapter", f"{path}.attn.c_proj", module))
+            found.append(("outputAdapter", f"{path}.mlp.c_proj", module))
+    return found
+
+
+Adapt = Callable[[Tensor, Tensor, Tensor, nn.Module | None], Tensor]
+
+
+def attach(kind: str, module: nn.Module, adapt: Adapt) -> None:
+    """Puts `adapt(h, r, read, norm)` in the place of a branch's result."""
+    if type(module).__name__ in ("BertSelfOutput", "BertOutput"):
+        # Post-norm: the branch reads the residual stream itself.
+        def forward(hidden_states: Tensor, input_tensor: Tensor) -> Tensor:
+            h = module.dropout(module.dense(hidden_states))
+            return module.LayerNorm(adapt(h, input_tensor, input_tensor, module.LayerNorm) + input_tensor)
+
+        module.forward = forward
+        return
+    norm, branch = (module.ln_1, module.attn) if kind == "mhAdapter" else (module.ln_2, module.mlp)
+    seen: dict[str, Tensor] = {}
+    norm.register_forward_hook(lambda _, args, out: seen.update(r=args[0], read=out))
+
+    def hook(_: nn.Module, __: Any, out: Any) -> Any:
+        if isinstance(out, tuple):
+            return (adapt(out[0], seen["r"], seen["read"], None), *out[1:])
+        return adapt(out, seen["r"], seen["read"], None)
+
+    branch.register_forward_hook(hook)
+
+
+def at_branches(base: str, model: nn.Module, kind: str, options: dict[str, Any], draw: Draw) -> Tensors:
+    config = PRESETS[options["placement"]] | options
+    width = model.config.hidden_size
+    tensors: Tensors = {}
+    make_tensors, project = PROJECTIONS[kind]
+    shared = SHARED.get(kind, lambda *_: {})(config, width, draw)
+    tensors |= shared
+    for which, path, module in branches(base, model):
+        if not config[which]:
+            continue
+        own = block_tensors(config, width, draw) | make_tensors(config, width, draw)
+        tensors |= {f"{path}.{name}": value for name, value in own.items()}
+        used = own | shared
+        attach(
+            which,
+            module,
+            lambda h, r, read, norm, used=used: at_branch(
+                h, r, read, norm, config, used, lambda x: project(x, config, used)
+            ),
+        )
+    return tensors
+
+
+PROJECTIONS: dict[str, tuple[Callable[..., Tensors], Callable[..., Tensor]]] = {"BOTTLENECK": (bottleneck_tensors, bottleneck)}
+SHARED: dict[str, Callable[..., Tensors]] = {}
+
+
+def at_linears(model: nn.Module, options: dict[str, Any], draw: Draw) -> Tensors:
+    """LLM-Adapters: in front of modules that widen, behind the others, or beside."""
+    config = {"nonLinearity": "tanh", "scaling": 1.0, "placement": "auto"} | options
+    parallel = config["placement"] == "parallel"
+    endings = ("query", "key", "value") if parallel else ("intermediate.dense", "layer.0.output.dense", "layer.1.output.dense")
+    tensors: Tensors = {}
+    for path, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear) or not path.endswith(endings):
+            continue
+        b, (out, read) = config["bottleneckSize"], module.weight.shape
+        before = not parallel and out > read
+        down, up = (read if parallel or before else out), (read if before else out)
+        own = {"adapter_down.weight": draw(b, down), "adapter_up.weight": draw(up, b)}
+        tensors |= {f"{path}.{name}": value for name, value in own.items()}
+
+        def forward(x: Tensor, module: nn.Linear = module, own: Tensors = own, before: bool = before) -> Tensor:
+            def adapter(v: Tensor) -> Tensor:
+                return scaled(bottleneck(v, config, own), config, own)
+
+            if before:
+                return functional.linear(x + adapter(x), module.weight, module.bias)
+            y = functional.linear(x, module.weight, module.bias)
+            return y + adapter(x if parallel else y)
+
+        module.forward = forward
+    return tensors
+
+
+def make() -> None:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    save_json(FOLDER / "configs.json", {name: {"base": b, "type": t, "config": c} for name, (b, t, c) in CONFIGS.items()})
+    for number, (name, (base, kind, options)) in enumerate(CONFIGS.items()):
+        source = generator(700 + number)
+
+        def draw(*shape: int, source: torch.Generator = source) -> Tensor:
+            scale = 0.5 / math.sqrt(shape[-1]) if len(shape) > 1 else 0.1
+            return scale * torch.randn(shape, generator=source)
+
+        model = load(base)
+        tensors = at_branches(base, model, kind, options, draw) if options.get("placement") in PRESETS else at_linears(model, options, draw)
+        inputs = model_inputs(base, make_inputs(base, 720, LENGTHS))
+        with torch.no_grad():
+            logits = model(**inputs).logits
+            plain = load(base)(**inputs).logits
+        golden = {f"input.{key}": value for key, value in inputs.items()} | {"output.logits": logits, "base.logits": plain}
+        save_tensors(FOLDER / f"{name}.safetensors", golden | {f"adapter.{key}": value for key, value in tensors.items()})
