@@ -64,6 +64,13 @@ const parts: readonly Entry[] = [
   { name: "query and value in full", type: "FULL", config: {}, budget: "everything in these modules" },
 ];
 
+const networks: readonly Entry[] = [
+  { name: "bottleneck, Houlsby", type: "BOTTLENECK", config: { placement: "houlsby", reductionFactor: 32 } },
+  { name: "bottleneck, Pfeiffer", type: "BOTTLENECK", config: { placement: "pfeiffer" } },
+  { name: "bottleneck, parallel", type: "BOTTLENECK", config: { placement: "pfeifferParallel", reductionFactor: 16 } },
+  { name: "bottleneck at linear modules", type: "BOTTLENECK", config: { bottleneckSize: 8 } },
+];
+
 const vectors: readonly Entry[] = [
   {
     name: "IA3",
@@ -88,6 +95,7 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
   rotations,
   transforms,
   "parts of the weight": parts,
+  "networks of their own": networks,
   vectors,
 };
 
