@@ -19,15 +19,24 @@ export const mosConfig = z.strictObject({
   shardsPerVector: z.int().positive().max(65_536).default(4),
   alpha: z.number().default(16),
   dropout: z.number().min(0).lt(1).default(0),
+  /** Which modules share pools: those of one shape with the same last part of the name, or all of one shape. */
+  poolBy: z.enum(["type", "shape"]).default("type"),
+  /** Separate lists for A and B, so that a row of A does not always meet the same column of B. */
+  dissociate: z.boolean().default(true),
 });
 export type MosConfig = z.output<typeof mosConfig>;
 
-/** Modules of one kind share pools: the last part of the name, and the shape. */
-const poolOf = ({ name, inFeatures, outFeatures }: SiteShape): string =>
-  `${name.split(".").at(-1) ?? name}:${outFeatures}x${inFeatures}`;
+/** The pool of a module: the last part of its name, and its shape. */
+const poolOf = ({ name, inFeatures, outFeatures }: SiteShape, { poolBy }: MosConfig): string => {
+  const shape = `${outFeatures}x${inFeatures}`;
+  return poolBy === "shape" ? shape : `${name.split(".").at(-1) ?? name}:${shape}`;
+};
 
-const membersOf = (site: SiteShape, all: readonly SiteShape[]): SiteShape[] =>
-  all.filter((s) => poolOf(s) === poolOf(site));
+/** The list that B's columns are glued by. */
+const listOfB = ({ dissociate }: MosConfig): string => (dissociate ? "indexB" : "indexA");
+
+const membersOf = (site: SiteShape, all: readonly SiteShape[], config: MosConfig): SiteShape[] =>
+  all.filter((s) => poolOf(s, config) === poolOf(site, config));
 
 function checkSizes(site: SiteShape, config: MosConfig, layers: number): void {
   const { r, equivalentRank: e, privateRank: p, shardsPerVector: l } = config;
@@ -36,10 +45,10 @@ function checkSizes(site: SiteShape, config: MosConfig, layers: number): void {
       ? `shardsPerVector ${l} does not divide [${site.outFeatures}, ${site.inFeatures}]`
       : p > e || p > r
         ? `privateRank ${p} exceeds equivalentRank ${e} or r ${r}`
-        : r - p > (e - p) * layers
-          ? `r - privateRank is ${r - p}, the public part of ${layers} modules holds ${(e - p) * layers}`
-          : p === e && r !== e
-            ? `with privateRank = equivalentRank = ${e}, r must be ${e} too, received ${r}`
+        : p === e && r !== e
+          ? `with privateRank = equivalentRank = ${e}, r must be ${e} too, received ${r}`
+          : r - p > (e - p) * layers
+            ? `r - privateRank is ${r - p}, the public part of ${layers} modules holds ${(e - p) * layers}`
             : null;
   if (problem) {
     throw new PeftError("CONFIG_INVALID", `MoS at "${site.name}": ${problem}.`, {
@@ -93,7 +102,7 @@ export const mos = defineMethod<MosConfig>({
   defaultTargets: null,
   // 2. Parameters
   parameters(site, config, all) {
-    const members = membersOf(site, all);
+    const members = membersOf(site, all, config);
     checkSizes(site, config, members.length);
     const layer = members.findIndex((s) => s.name === site.name);
     const list = (): ParameterSpec => ({
@@ -102,24 +111,26 @@ export const mos = defineMethod<MosConfig>({
       fileType: "int32",
       init: ({ random }) => drawIndices(random, layer, members.length, config),
     });
-    return { indexA: list(), indexB: list() };
+    return config.dissociate ? { indexA: list(), indexB: list() } : { indexA: list() };
   },
-  shared(sites, { equivalentRank, shardsPerVector: l }) {
+  shared(sites, config) {
+    const { equivalentRank, shardsPerVector: l } = config;
     const specs: Record<string, ParameterSpec> = {};
     for (const site of sites) {
-      const shards = equivalentRank * membersOf(site, sites).length * l;
-      specs[`A:${poolOf(site)}`] = {
+      const shards = equivalentRank * membersOf(site, sites, config).length * l;
+      specs[`A:${poolOf(site, config)}`] = {
         shape: [shards, site.inFeatures / l],
         init: uniform(1 / Math.sqrt(site.inFeatures)),
       };
-      specs[`B:${poolOf(site)}`] = { shape: [shards, site.outFeatures / l], init: zeros };
+      specs[`B:${poolOf(site, config)}`] = { shape: [shards, site.outFeatures / l], init: zeros };
     }
     return specs;
   },
   // 3. Forward
-  forward(g, { x, y, site }, values, { r, alpha, dropout }) {
+  forward(g, { x, y, site }, values, config) {
+    const { r, alpha, dropout } = config;
     const glued = (pool: string, index: string, width: number) =>
-      g.reshape(g.gather(roleOf(values, `${pool}:${poolOf(site)}`), g.cast(roleOf(values, index), "int64")), [
+      g.reshape(g.gather(roleOf(values, `${pool}:${poolOf(site, config)}`), g.cast(roleOf(values, index), "int64")), [
         r,
         width,
       ]);
@@ -127,12 +138,13 @@ export const mos = defineMethod<MosConfig>({
       transB: true,
       alpha: alpha / r,
     });
-    return g.add(y, g.matMul(h, glued("B", "indexB", site.outFeatures)));
+    return g.add(y, g.matMul(h, glued("B", listOfB(config), site.outFeatures)));
   },
   // 4. Delta
-  delta(tensors, { r, alpha }, site) {
-    const a = assemble(roleOf(tensors, `A:${poolOf(site)}`), roleOf(tensors, "indexA"), r);
-    const b = assemble(roleOf(tensors, `B:${poolOf(site)}`), roleOf(tensors, "indexB"), r);
+  delta(tensors, config, site) {
+    const { r, alpha } = config;
+    const a = assemble(roleOf(tensors, `A:${poolOf(site, config)}`), roleOf(tensors, "indexA"), r);
+    const b = assemble(roleOf(tensors, `B:${poolOf(site, config)}`), roleOf(tensors, listOfB(config)), r);
     return { weight: { add: scaledProduct(transposedTensor(b), a, alpha / r, site.fanInFanOut ?? false) } };
   },
   // 5. Keys

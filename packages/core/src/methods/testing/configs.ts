@@ -159,6 +159,19 @@ export const triedConfigs: readonly TriedConfig[] = [
     variant: "nothing private",
     config: config({ r: 3, equivalentRank: 2, privateRank: 0, shardsPerVector: 2, ...mixed }),
   },
+  {
+    type: "MOS",
+    variant: "one list for both, pools by shape",
+    config: config({
+      r: 3,
+      equivalentRank: 2,
+      privateRank: 1,
+      shardsPerVector: 2,
+      dissociate: false,
+      poolBy: "shape",
+      ...mixed,
+    }),
+  },
   { type: "RANDLORA", config: config({ r: 3, alpha: 6, dropout: 0.1, targetModules: "all-linear" }), noise: 0.1 },
   {
     type: "RANDLORA",
