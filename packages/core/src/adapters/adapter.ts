@@ -1,7 +1,7 @@
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { full } from "../methods/full.ts";
-import type { AdapterTensor, ByRole } from "../methods/method.ts";
+import type { AdapterTensor, ByRole, FrozenSite } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
@@ -66,10 +66,9 @@ export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, Flo
 
 /** Values of tensors that files leave out, because config and base model determine them; made at the first call. */
 function remaker(
-  graph: Graph,
   { site, method, config, shared, parameters }: SitePlan,
+  frozen: FrozenSite,
 ): (role: string) => AdapterTensor {
-  const frozen = frozenSite(graph, site);
   let started: ByRole<Float32Array> | undefined;
   return (role) => {
     const parameter = [...shared, ...parameters].find((p) => p.role === role);
@@ -90,9 +89,16 @@ export interface AdaptedSite extends SitePlan {
 /**
  * Finds the modules of a model that an adapter's tensors are for and checks every shape. What the file's names say counts,
  * not its targetModules.
- * @throws PeftError ADAPTER_MISMATCH listing every tensor without a module, every module without a tensor and every shape
+ * @param frozenOf the base that unsaved tensors are made from, where that is not the graph: a merged one has other weights
+ * @throws PeftError ADAPTER_MISMATCH listing every tensor without a module, every module without a tensor and every shape; BASE_MISMATCH
+ *   when it belongs to another base model
  */
-export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapter): AdaptedSite[] {
+export function adaptedSites(
+  graph: Graph,
+  sites: readonly Site[],
+  given: Adapter,
+  frozenOf: (site: Site) => FrozenSite = (site) => frozenSite(graph, site),
+): AdaptedSite[] {
   const adapter = fitNames(
     given,
     sites.map((site) => site.name),
@@ -102,9 +108,10 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
   const used = new Set<string>();
   const take = (plan: SitePlan): AdaptedSite => {
     const found: [string, AdapterTensor][] = [];
-    const remade = remaker(graph, plan);
+    const remade = remaker(plan, frozenOf(plan.site));
     for (const { name, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
-      const tensor = adapter.tensors.get(name) ?? (spec.saved === false ? remade(role) : undefined);
+      const isMade = spec.saved === false || spec.witness !== undefined;
+      const tensor = adapter.tensors.get(name) ?? (isMade ? remade(role) : undefined);
       const isNew = !used.has(name);
       used.add(name);
       if (!tensor) {
@@ -128,6 +135,7 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
   const result = plans
     .sort((a, b) => (order.get(a.site.name) ?? 0) - (order.get(b.site.name) ?? 0))
     .map((plan) => take(plan));
+  if (problems.length === 0) checkBase(adapter, result, frozenOf);
   const names = sites.map((s) => s.name);
   for (const name of adapter.tensors.keys()) {
     if (used.has(name)) continue;
@@ -144,4 +152,29 @@ export function adaptedSites(graph: Graph, sites: readonly Site[], given: Adapte
     });
   }
   return result;
+}
+
+/** Largest difference of a witness, relative to its largest value: more than 16-bit storage of the base makes. */
+const WITNESS_TOLERANCE = 2e-3;
+
+/** @throws PeftError BASE_MISMATCH when an adapter that belongs to one base model is used with another */
+function checkBase(adapter: Adapter, sites: readonly AdaptedSite[], frozenOf: (site: Site) => FrozenSite): void {
+  for (const plan of sites) {
+    for (const { name, role, spec } of plan.parameters) {
+      const saved = adapter.tensors.get(name);
+      if (!spec.witness || !saved) continue;
+      const frozen = frozenOf(plan.site);
+      const here = Array.from(spec.witness({ tensors: plan.tensors, frozen, made: remaker(plan, frozen) }));
+      const largest = here.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+      const at = here.findIndex(
+        (v, i) => !(Math.abs(v - (saved.data[i] ?? Number.NaN)) <= WITNESS_TOLERANCE * largest),
+      );
+      if (at < 0) continue;
+      throw new PeftError(
+        "BASE_MISMATCH",
+        `The ${adapter.type} adapter belongs to another base model: "${name}" holds ${saved.data[at]} at ${at}, expected ${here[at]} for this one ("${role}" at "${plan.site.name}").`,
+        { hint: "Use it with the model that it was trained on, or convert it to LoRA there first." },
+      );
+    }
+  }
 }

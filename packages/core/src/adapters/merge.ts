@@ -22,7 +22,7 @@ import { findSites } from "./sites.ts";
  * A packed weight (MatMulNBits and the like) that changes becomes a floating-point one, read by a MatMul or Gather; the
  * others stay packed. Costs out * r * in multiplications per LoRA site and memory for the changed weights.
  *
- * @throws PeftError ADAPTER_MISMATCH; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
+ * @throws PeftError ADAPTER_MISMATCH; BASE_MISMATCH when the adapter belongs to another base model; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
  *   weight holds NaN or infinity
  * @example
  * await writeModel("merged.onnx", mergeAdapter(model, adapter));
@@ -47,7 +47,8 @@ function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Mode
   const sites = findSites({ ...model, graph });
   const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
   const slices = collectSlices();
-  for (const plan of adaptedSites(graph, sites, adapter)) {
+  const madeFrom = (site: Site): FrozenSite => bases?.get(site.name) ?? frozenSite(graph, site);
+  for (const plan of adaptedSites(graph, sites, adapter, madeFrom)) {
     const { site, method, config, tensors } = plan;
     const reason = whyNoDelta(method, config);
     if (!method.delta || reason !== null) {

@@ -5,7 +5,7 @@ import { columnRange, multiply, rowRange, scale, scaleRows, subtract } from "../
 import type { Random } from "../random/random.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { zeros } from "./init.ts";
-import { defineMethod } from "./method.ts";
+import { defineMethod, type WitnessInput } from "./method.ts";
 
 // 1. Config
 export const lolduConfig = z.strictObject({
@@ -56,7 +56,7 @@ export const loldu = defineMethod<LolduConfig>({
   config: lolduConfig,
   defaultTargets: ({ kind }) => kind === "linear",
   // 2. Parameters
-  parameters({ name, inFeatures, outFeatures }, { r }) {
+  parameters({ name, inFeatures, outFeatures }, { r, initMethod }) {
     const most = Math.min(inFeatures, outFeatures);
     if (r > most) {
       throw new PeftError(
@@ -70,7 +70,11 @@ export const loldu = defineMethod<LolduConfig>({
     const frozen = { init: zeros, trainable: false } as const;
     return {
       z: { shape: [r], init: zeros },
-      z0: { shape: [r], ...frozen },
+      z0: {
+        shape: [r],
+        ...frozen,
+        ...(initMethod === "lu" ? { witness: ({ made }: WitnessInput) => made("z0").data } : {}),
+      },
       L: { shape: [outFeatures, r], ...frozen, saved: false },
       U: { shape: [r, inFeatures], ...frozen, saved: false },
     };

@@ -24,6 +24,20 @@ export interface ParameterSpec {
   readonly fileType?: "int32" | "int64";
   /** What stands for "no adapter": one value for every entry, or values from the base; default 0. Free axes are empty. */
   readonly neutral?: number | ((frozen: FrozenSite) => Float32Array);
+  /**
+   * For saved state by which the base model is recognised: its values over this base. An adapter with others is refused; a
+   * file without it is taken as it is.
+   */
+  readonly witness?: (input: WitnessInput) => ArrayLike<number>;
+}
+
+/** What a witness is made from. */
+export interface WitnessInput {
+  /** The adapter's tensors at the site. */
+  readonly tensors: ByRole<AdapterTensor>;
+  readonly frozen: FrozenSite;
+  /** Start values over this base. */
+  made(role: string): AdapterTensor;
 }
 
 /** A tensor of an adapter. */

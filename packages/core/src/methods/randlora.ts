@@ -1,6 +1,8 @@
 import { z } from "zod";
 import type { SiteShape } from "../adapters/site.ts";
+import type { Builder } from "../graph/builder.ts";
 import { matrix, multiply, scale, transpose } from "../linalg/matrix.ts";
+import type { Value } from "../onnx/ir.ts";
 import { torchRandom } from "../random/torch-random.ts";
 import { addToWeight, roleOf } from "./dense.ts";
 import { constant, zeros } from "./init.ts";
@@ -39,6 +41,18 @@ function sharedSizes(sites: readonly SiteShape[], r: number) {
   const [widest, tallest] = largestSizes(sites);
   const small = Math.min(widest, tallest);
   return { small, large: Math.max(widest, tallest), bases: Math.ceil(small / r) };
+}
+
+/** The leading part of a shared base; itself where the module is the largest, which saves a copy. */
+function leading(g: Builder, base: Value, sizes: readonly number[]): Value {
+  const axes = sizes.flatMap((size, axis) => (base.shape[axis] === size ? [] : [axis]));
+  if (axes.length === 0) return base;
+  return g.slice(
+    base,
+    axes.map(() => 0),
+    axes.map((axis) => sizes[axis] as number),
+    axes,
+  );
 }
 
 function standardised(values: Float32Array): Float32Array {
@@ -89,19 +103,19 @@ export const randlora = defineMethod<RandloraConfig>({
       B: { shape: [large, bases, config.r], init: () => drawBases(sites, config)[1], trainable: false },
     };
   },
-  // 3. Forward
+  // 3. Forward: lambda multiplies the products, so that one matrix as large as the weight is made and kept, A·diag(gamma), and none per base.
   forward(g, { x, y, site }, values, config) {
     const { r, dropout } = config;
     const { small, large, bases } = sizesOf(site, r);
-    const a = g.slice(roleOf(values, "A"), [0], [small], [2]); // [r, 1, small]
-    const b = g.reshape(g.slice(roleOf(values, "B"), [0, 0], [large, bases], [0, 1]), [large, bases * r]);
-    const lambda = g.mul(g.reshape(roleOf(values, "lambda"), [r, bases, 1]), scaleOf(config, bases));
-    const t = g.reshape(g.mul(g.mul(lambda, a), roleOf(values, "gamma")), [r * bases, small]);
+    const a = leading(g, roleOf(values, "A"), [r, 1, small]);
+    const b = g.reshape(leading(g, roleOf(values, "B"), [large, bases, r]), [large, bases * r]);
+    const lambda = g.mul(g.reshape(roleOf(values, "lambda"), [r * bases]), scaleOf(config, bases));
+    const u = g.reshape(g.mul(a, roleOf(values, "gamma")), [r * bases, small]);
     const dropped = g.dropout(x, dropout);
     const branch =
       site.inFeatures <= site.outFeatures
-        ? g.fusedMatMul(g.fusedMatMul(dropped, t, { transB: true }), b, { transB: true })
-        : g.matMul(g.matMul(dropped, b), t);
+        ? g.fusedMatMul(g.mul(g.fusedMatMul(dropped, u, { transB: true }), lambda), b, { transB: true })
+        : g.matMul(g.mul(g.matMul(dropped, b), lambda), u);
     return g.add(y, branch);
   },
   // 4. Delta

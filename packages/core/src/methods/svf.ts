@@ -58,7 +58,7 @@ export const svf = defineMethod<SvfConfig>({
     const trained = decayTowards === "zero" ? "s" : "shift";
     return {
       [trained]: spec(trained, [r]),
-      s0: spec("s0", [r], { trainable: false }),
+      s0: spec("s0", [r], { trainable: false, witness: ({ made }) => made("s0").data }),
       U: spec("U", [outFeatures, r], { trainable: false, saved: false }),
       V: spec("V", [r, inFeatures], { trainable: false, saved: false }),
     };

@@ -218,6 +218,8 @@ export const triedConfigs: readonly TriedConfig[] = [
   },
   { type: "PACA", config: config({ r: 3, alpha: 5, targetModules: "all-linear" }) },
   { type: "PACA", variant: "largest columns", config: config({ r: 2, selection: "weightNorm", ...mixed }) },
+  { type: "PACA", variant: "split", config: config({ r: 2, alpha: 4, form: "split", selection: [5, 1], ...mixed }) },
+  { type: "PACA", variant: "in place", config: config({ r: 2, alpha: 4, form: "inPlace", ...mixed }) },
   { type: "TRAINABLE_TOKENS", config: config({ tokenIndices: [2, 3, 7], targetModules: ["word_embeddings"] }) },
   {
     type: "LORA",

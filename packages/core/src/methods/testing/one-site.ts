@@ -114,3 +114,28 @@ export async function runOneSite<C extends object>(
   const of = (name: string): Float32Array => outputs[name]?.data as Float32Array;
   return { y: of("y"), dx: of("dx"), gradients: Object.fromEntries(trained.map((role) => [role, of(`d:${role}`)])) };
 }
+
+/**
+ * What of the forward pass the backward pass reads, as shapes: the activations and products that stay in memory in between.
+ * "x" is the input itself.
+ */
+export function keptByBackward<C extends object>(at: OneSite<C>, rows: number): { name: string; shape: number[] }[] {
+  const g = createBuilder();
+  const [outFeatures = 0, inFeatures = 0] = at.weight.dims;
+  const x = g.input("x", "float32", [rows, inFeatures]);
+  const weight = g.input("W", "float32", at.weight.dims);
+  const specs = specsOf(at);
+  const values = Object.fromEntries(
+    Object.entries(specs).map(([role, { shape }]) => [role, g.input(role, "float32", shape)]),
+  );
+  const y = forwardAt(g, at, { x, weight, bias: null }, values);
+  const forward = new Set([...g.nodes.flatMap((node) => node.outputs), "x"]);
+  const before = g.nodes.length;
+  const trained = Object.keys(specs).filter((role) => specs[role]?.trainable !== false);
+  const dY = g.input("dY", "float32", [rows, outFeatures]);
+  differentiate(g, [{ value: y, gradient: dY }], [x, ...trained.map((role) => values[role] as Value)]);
+  const read = new Set(g.nodes.slice(before).flatMap((node) => node.inputs));
+  return [...read]
+    .filter((name) => forward.has(name) && name !== y.name)
+    .map((name) => ({ name, shape: g.value(name).shape.map(Number) }));
+}
