@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods module-adapters curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods module-adapters curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers tri-adapt. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -36,6 +36,7 @@ from generators import (  # noqa: E402
     papers,
     quantized,
     spatial,
+    tri_adapt,
 )
 
 PARTS = {
@@ -60,6 +61,7 @@ PARTS = {
     "linalg": linalg.make,
     "combine": combine.make,
     "papers": papers.make,
+    "tri-adapt": tri_adapt.make,
 }
 
 

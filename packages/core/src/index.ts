@@ -1,4 +1,4 @@
-export { type Adapter, adapterOf, initialParameters } from "./adapters/adapter.ts";
+export { type Adapter, adapterOf, initialParameters, type TensorValues, trainedCount } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
 export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
@@ -26,6 +26,7 @@ export type { ConvWindow, Site, SiteKind, SiteShape, SublayerShape, SublayerUse 
 export { findSites } from "./adapters/sites.ts";
 export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
 export { targetSites } from "./adapters/targets.ts";
+export { triAdaptToLora } from "./adapters/tri-adapt-to-lora.ts";
 export { truncateDylora } from "./adapters/truncate-dylora.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
 export { checkFile } from "./check/check-file.ts";
@@ -132,6 +133,7 @@ export {
   type AdapterTensor,
   defineMethod,
   type ForwardInput,
+  type Growth,
   type HookSetup,
   type HookSite,
   type Method,
@@ -153,6 +155,8 @@ export { type SvfConfig, svf } from "./methods/svf.ts";
 export { type TinyLoraConfig, tinyLora } from "./methods/tinylora.ts";
 export { type TloraConfig, tlora } from "./methods/tlora.ts";
 export { type TrainableTokensConfig, trainableTokens } from "./methods/trainable-tokens.ts";
+export type { TriAdaptConfig } from "./methods/tri-adapt-config.ts";
+export { triAdaptLora } from "./methods/tri-adapt-lora.ts";
 export { type VbloraConfig, vblora } from "./methods/vblora.ts";
 export { type VeraConfig, vera } from "./methods/vera.ts";
 export { type WaveFtConfig, waveFt } from "./methods/waveft.ts";

@@ -8,8 +8,8 @@ import { createRandom, streamSeed } from "../random/random.ts";
 import { fitNames } from "./fit-names.ts";
 import type { AdaptedGraph } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
-import { planSaved, planSites, type SitePlan } from "./parameters.ts";
-import type { AdapterConfig } from "./select.ts";
+import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
+import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 
 /** A trained (or fresh) adapter: its method, its options and its tensors by name ("<module>.<key>"). Plain data. */
@@ -46,22 +46,54 @@ export function initialParameters(adapted: AdaptedGraph, seed: number | string):
   return values;
 }
 
-/**
- * An adapter out of the parameters of an adapted graph. Tensors that files leave out are left out here too.
- * @throws PeftError PARAMETER when values are missing or of the wrong length
- */
-export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, Float32Array>): Adapter {
-  const tensors = new Map<string, AdapterTensor>();
-  for (const { name, shape, spec } of adapted.parameters) {
-    if (spec.saved === false) continue;
-    const data = values.get(name);
-    const size = shape.reduce((a, b) => a * b, 1);
-    if (data?.length !== size) {
-      throw new PeftError("PARAMETER", `Expected ${size} values for "${name}", received ${data?.length ?? "none"}.`);
-    }
-    tensors.set(name, { dims: shape, data, ...(spec.fileType ? { fileType: spec.fileType } : {}) });
+/** Values of a tensor; with dimensions where its free axes may have grown. */
+export type TensorValues = Float32Array | { readonly dims: readonly number[]; readonly data: unknown };
+
+/** The tensor of a parameter, its fixed axes checked. @throws PeftError PARAMETER */
+function tensorFor({ name, shape, spec }: AdapterParameter, values: TensorValues | undefined): AdapterTensor {
+  const data = values instanceof Float32Array ? values : values?.data;
+  const dims = values === undefined || values instanceof Float32Array ? shape : values.dims;
+  const size = dims.reduce((a, b) => a * b, 1);
+  const fits = dims.length === shape.length && shape.every((d, axis) => d === dims[axis] || spec.free?.[axis]);
+  if (!(data instanceof Float32Array) || data.length !== size || !fits) {
+    const received = data instanceof Float32Array ? `${data.length} as [${dims.join(", ")}]` : "none";
+    throw new PeftError("PARAMETER", `Expected ${shape.join(" x ")} values for "${name}", received ${received}.`);
   }
-  return { type: adapted.method.type, config: adapted.config, tensors };
+  return { dims, data, ...(spec.fileType ? { fileType: spec.fileType } : {}) };
+}
+
+/**
+ * An adapter out of the parameters of an adapted graph. Tensors that files leave out are left out here too. Where ranks grew in
+ * training, the config says so.
+ * @throws PeftError PARAMETER when values are missing or of the wrong size
+ */
+export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, TensorValues>): Adapter {
+  const { method, config, plans, parameters } = adapted;
+  const all = new Map(
+    parameters.map((parameter) => [parameter.name, tensorFor(parameter, values.get(parameter.name))]),
+  );
+  const isSaved = new Set(parameters.filter(({ spec }) => spec.saved !== false).map(({ name }) => name));
+  const tensors = new Map([...all].filter(([name]) => isSaved.has(name)));
+  const own = plans.filter((plan) => plan.method === method);
+  const trained = method.trained?.(
+    methodConfig(config),
+    own.map(({ site, parameters: at }) => ({
+      site,
+      tensors: Object.fromEntries(
+        at.map((parameter) => [parameter.role, tensorFor(parameter, values.get(parameter.name))]),
+      ),
+    })),
+  );
+  return { type: method.type, config: trained ? { ...config, ...trained } : config, tensors };
+}
+
+/** Number of values that were trained: those of the config that training may have changed. */
+export function trainedCount({ plans, method }: AdaptedGraph, { config }: Adapter): number {
+  const sites = plans.filter((plan) => plan.method === method).map((plan) => plan.site);
+  const others = plans.filter((plan) => plan.method !== method);
+  return parametersOf([...planSites(sites, method, config), ...others])
+    .filter(({ trainable, spec }) => trainable && spec.saved !== false)
+    .reduce((sum, { shape, spec }) => sum + (spec.entries ?? shape.reduce((a, b) => a * b, 1)), 0);
 }
 
 /** Values of tensors that files leave out, because config and base model determine them; made at the first call. */

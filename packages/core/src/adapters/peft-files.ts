@@ -72,11 +72,10 @@ export function toPeft(original: Adapter, options: { readonly fanInFanOut?: bool
     if (modules.length > 0) config[names.get("targetModules") ?? "target_modules"] = modules;
   }
   if (options.fanInFanOut) config["fan_in_fan_out"] = true;
+  const { pieces } = method.peft ?? {};
+  const inPieces = pieces ? pieces.write(adapter).tensors : adapter.tensors;
   const tensors = new Map<string, TensorData>(
-    [...adapter.tensors].map(([name, { dims, data, fileType }]) => [
-      name,
-      tensorFrom(fileType ?? "float32", dims, data),
-    ]),
+    [...inPieces].map(([name, { dims, data, fileType }]) => [name, tensorFrom(fileType ?? "float32", dims, data)]),
   );
   return { config, tensors };
 }
@@ -112,7 +111,10 @@ export function fromPeft({
     if (type !== "int32" && type !== "int64") data.set(name, { dims, data: toFloat32Array(tensor) });
     else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType: type });
   }
-  return { type: method.type, config: parseAdapterConfig(method, own), tensors: data, otherFields };
+  const parsed = parseAdapterConfig(method, own);
+  const { pieces } = method.peft ?? {};
+  const whole = pieces ? pieces.read({ config: parsed, tensors: data }).tensors : data;
+  return { type: method.type, config: parsed, tensors: whole, otherFields };
 }
 
 /**

@@ -32,6 +32,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "LoRA's products at the higher starting rank, a penalty on A·Aᵀ and Bᵀ·B every step, and the bookkeeping of importances outside the graph.",
     source: "Zhang et al. 2023. Files of `peft`.",
   },
+  TRIADAPTLORA: {
+    title: "TriAdaptLoRA",
+    parameters: "r (in + out) + 2 Σ a_i o_i for blocks of size a_i that end at rank o_i",
+    use: "When a budget of ranks should go to the modules that need them and training should start small: every module begins with few ranks, and those whose middle matrix grows most get more. The result is a LoRA of the same ranks (`triAdaptToLora`).",
+    avoid:
+      "In runs of few steps, in which there is little growth to judge by. Where new ranks must not shrink the update (the scale is divided by the rank): use a constant scale or `rescaleOnGrowth`.",
+    cost: "LoRA's products at the current rank and one of [r, r]; a penalty on A·Aᵀ and Bᵀ·B every step. Growth changes the fed tensors, not the session.",
+    source: "Liang et al. 2025, with the authors' code. File keys as in their fork of `peft`.",
+  },
   DYLORA: {
     title: "DyLoRA",
     parameters: "rMax (in + out)",

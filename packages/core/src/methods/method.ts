@@ -24,6 +24,8 @@ export interface ParameterSpec {
   readonly fileType?: "int32" | "int64";
   /** What stands for "no adapter": one value for every entry, or values from the base; default 0. Free axes are empty. */
   readonly neutral?: number | ((frozen: FrozenSite) => Float32Array);
+  /** Entries that are trained, where the others are zero and stay so; default all. */
+  readonly entries?: number;
   /**
    * For saved state by which the base model is recognised: its values over this base. An adapter with others is refused; a
    * file without it is taken as it is.
@@ -103,10 +105,20 @@ export interface HookSite<C> {
 export interface HookSetup<C> {
   readonly config: C;
   readonly sites: readonly HookSite<C>[];
-  /** The adapter's tensors as the engine feeds them. Hooks may write into them. */
+  /** The adapter's tensors as the engine feeds them; those that grow are other arrays afterwards. Hooks may write into them. */
   readonly values: ReadonlyMap<string, Float32Array>;
   readonly totalSteps: number;
   readonly seed: number | string;
+}
+
+/** A tensor that takes another size, its free axes longer than before. */
+export interface Growth {
+  readonly name: string;
+  readonly dims: readonly number[];
+  /** All values. Entries that were there before keep their places at the low end of every axis. */
+  readonly data: Float32Array;
+  /** "constant": the new entries learn at the initial learning rate, whatever the schedule. Default "schedule". */
+  readonly learningRate?: "schedule" | "constant";
 }
 
 /** Work of a method between the runs of a training, done where the optimiser is. */
@@ -119,6 +131,11 @@ export interface StepHooks {
   held?(): ReadonlyMap<string, Uint8Array>;
   /** After the optimiser's update, with the gradients it used. */
   onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
+  /**
+   * After `onStep`: tensors that grow. The engine takes the new arrays in the place of the old ones, in `values` too. Old entries keep
+   * their state in the optimiser, new ones begin without, as if their own training began with the next step.
+   */
+  grow?(step: number): readonly Growth[];
   /** Everything that is not in the adapter's tensors; saved in checkpoints. */
   state?(): Readonly<Record<string, Float32Array>>;
   /** Takes up a saved state. */
@@ -227,6 +244,8 @@ export interface Method<C extends object = object> {
   ): Value | null;
   /** Schedules: rank budgets, masks, drawn ranks. */
   hooks?(setup: HookSetup<C>): StepHooks;
+  /** The config of a trained adapter, where training changes it: ranks that grew. */
+  trained?(config: C, sites: readonly { readonly site: SiteShape; readonly tensors: ByRole<AdapterTensor> }[]): C;
 
   /**
    * For graphs that serve adapters of different configurations: the config whose forward has no numbers of its own, and
@@ -244,6 +263,11 @@ export interface Method<C extends object = object> {
     write?(adapter: FileForm<C>): FileForm<C>;
     /** Options that say how an adapter is trained and not what it computes: files leave them out. */
     readonly unwritten?: readonly string[];
+    /** Where files hold the tensors in other pieces than a graph takes: there and back, exactly. */
+    readonly pieces?: {
+      write(adapter: FileForm<C>): FileForm<C>;
+      read(file: FileForm<C>): FileForm<C>;
+    };
     /** Fields that must have one of these values, because others change what is computed. */
     readonly only?: Readonly<Record<string, readonly unknown[]>>;
   };
@@ -293,4 +317,4 @@ export const parameterCount = <C extends object>(method: Method<C>, config: C, s
   [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
     .flatMap((specs) => Object.values(specs))
     .filter((spec) => spec.trainable !== false && spec.saved !== false)
-    .reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    .reduce((sum, { shape, entries }) => sum + (entries ?? shape.reduce((a, b) => a * b, 1)), 0);

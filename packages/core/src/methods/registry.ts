@@ -36,12 +36,13 @@ import { svf } from "./svf.ts";
 import { tinyLora } from "./tinylora.ts";
 import { tlora } from "./tlora.ts";
 import { trainableTokens } from "./trainable-tokens.ts";
+import { triAdaptLora } from "./tri-adapt-lora.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
 
 const methods: readonly Method[] = [
-  ...[lora, adalora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
+  ...[lora, adalora, triAdaptLora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
   ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],

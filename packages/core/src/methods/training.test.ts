@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { withFiles } from "../train/engine-files.ts";
 import { budgetAt } from "./adalora-budget.ts";
 import { triedConfigs } from "./testing/configs.ts";
 import { tinyTraining } from "./testing/tiny-training.ts";
@@ -57,6 +61,17 @@ describe("schedules", () => {
       },
     ],
     ["OFT", { oftBlockSize: 4, coft: true, eps: 0.01, targetModules: "all-linear" }],
+    ["TRIADAPTLORA", { referenceRank: 4, interval: 2, growth: "nonLinear", targetModules: "all-linear" }],
+    [
+      "TRIADAPTLORA",
+      {
+        init: "single",
+        choose: "random",
+        growLearningRate: "constant",
+        interval: 3,
+        targetModules: ["query", "output.dense"],
+      },
+    ],
   ] as const;
 
   test.each(scheduled)("%s: resumed in the middle it goes on bit for bit", async (type, config) => {
@@ -64,9 +79,11 @@ describe("schedules", () => {
     const losses = await whole.steps(0, 20);
     const first = await tinyTraining(type, config);
     await first.steps(0, 9);
-    const state = await first.engine.state();
+    const folder = mkdtempSync(join(tmpdir(), "onnx-peft-schedule-"));
+    await withFiles(first.engine).save(folder);
     const second = await tinyTraining(type, config);
-    await second.engine.restore(state);
+    await withFiles(second.engine).restore(folder);
+    rmSync(folder, { recursive: true });
     expect(await second.steps(9, 20)).toEqual(losses.slice(9));
     expect(await second.engine.state()).toEqual(await whole.engine.state());
     for (const { engine } of [whole, first, second]) await engine.close();

@@ -5,7 +5,7 @@ import type { Slot } from "./slots.ts";
 export const ADAMW_STATE = ["exp_avg", "exp_avg_sq"] as const;
 
 /**
- * One AdamW update of one tensor, in place, step t = 1, 2, ...
+ * One AdamW update of one tensor, or of some of its entries, in place, step t = 1, 2, ...
  *
  *   p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2
  *   p <- p - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
@@ -20,6 +20,7 @@ export function adamWStep(
   learningRate: number,
   config: AdamWConfig,
   held?: Uint8Array,
+  [start, end]: readonly [start: number, end: number] = [0, slot.values.length],
 ): void {
   const { values, weightDecay } = slot;
   const m = slot.state[0] as Float32Array;
@@ -29,7 +30,7 @@ export function adamWStep(
   const keep = 1 - learningRate * weightDecay;
   const stepSize = learningRate / (1 - beta1 ** t);
   const rootCorrection = 1 / Math.sqrt(1 - beta2 ** t);
-  for (let i = 0; i < values.length; i++) {
+  for (let i = start; i < end; i++) {
     if (held?.[i] === 1) continue;
     const g = gradient[i] as number;
     const mean = (m[i] as number) + (1 - beta1) * (g - (m[i] as number));

@@ -1,11 +1,12 @@
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
 import { ADAMW_STATE, adamWStep } from "./adamw.ts";
+import type { SlotGrowth } from "./grown-entries.ts";
 import { type OptimizerConfig, type OptimizerInput, optimizerConfig, type ParameterGroup } from "./optimizer-config.ts";
 import { SGD_STATE, sgdStep } from "./sgd.ts";
 import { createSlots } from "./slots.ts";
 
-/** An optimiser over a fixed set of tensors. */
+/** An optimiser over a fixed set of tensors, which may grow. */
 export interface Optimizer {
   /**
    * Updates every parameter in place. All gradients are checked before the first value changes; nothing is allocated.
@@ -20,9 +21,14 @@ export interface Optimizer {
     learningRateScale?: number,
     held?: ReadonlyMap<string, Uint8Array>,
   ): void;
+  /**
+   * A tensor takes the place of a smaller one. Its old entries keep their state; new ones begin without, and their bias correction
+   * counts from here, as for a parameter that joins now.
+   */
+  grow(growth: SlotGrowth): void;
   /** Updates done so far, restored ones included. */
   stepCount(): number;
-  /** A copy of everything needed to go on: `step` and `<parameter>.<state>` (torch's names). */
+  /** A copy of everything needed to go on: `step` and `<parameter>.<state>` (torch's names; "born" where one has grown). */
   state(): Map<string, Float32Array>;
   /** @throws PeftError OPTIMIZER_STATE_MISMATCH, with nothing changed. */
   restore(state: ReadonlyMap<string, Float32Array>): void;
@@ -62,12 +68,15 @@ export function createOptimizer(
       const t = slots.step.count;
       for (const slot of slots.list) {
         const gradient = slots.gradientOf(gradients, slot);
-        const learningRate = slot.learningRate * learningRateScale;
         const kept = held?.get(slot.name);
-        if (settings.type === "adamw") adamWStep(slot, gradient, t, learningRate, settings, kept);
-        else sgdStep(slot, gradient, t, learningRate, settings, kept);
+        for (const { start, end, born, followsSchedule } of slot.ranges) {
+          const learningRate = slot.learningRate * (followsSchedule ? learningRateScale : 1);
+          if (settings.type === "adamw") adamWStep(slot, gradient, t - born, learningRate, settings, kept, [start, end]);
+          else sgdStep(slot, gradient, t - born, learningRate, settings, kept, [start, end]);
+        }
       }
     },
+    grow: slots.grow,
     stepCount: () => slots.step.count,
     state: slots.state,
     restore: slots.restore,

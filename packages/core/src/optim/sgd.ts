@@ -5,7 +5,7 @@ import type { Slot } from "./slots.ts";
 export const SGD_STATE = ["momentum_buffer"] as const;
 
 /**
- * One SGD update of one tensor, in place, step t = 1, 2, ...
+ * One SGD update of one tensor, or of some of its entries, in place, step t = 1, 2, ...
  *
  *   g <- g + wd p;  b <- g at t = 1, else momentum b + (1 - dampening) g
  *   p <- p - lr (g + momentum b if nesterov, else b);  without momentum p <- p - lr g
@@ -19,11 +19,12 @@ export function sgdStep(
   learningRate: number,
   config: SgdConfig,
   held?: Uint8Array,
+  [start, end]: readonly [start: number, end: number] = [0, slot.values.length],
 ): void {
   const { values, weightDecay } = slot;
   const { momentum, nesterov } = config;
   if (momentum === 0) {
-    for (let i = 0; i < values.length; i++) {
+    for (let i = start; i < end; i++) {
       if (held?.[i] === 1) continue;
       const p = values[i] as number;
       values[i] = p - learningRate * ((gradient[i] as number) + weightDecay * p);
@@ -34,7 +35,7 @@ export function sgdStep(
   // The first gradient enters undamped, as in torch.
   const keep = t === 1 ? 0 : momentum;
   const take = t === 1 ? 1 : 1 - config.dampening;
-  for (let i = 0; i < values.length; i++) {
+  for (let i = start; i < end; i++) {
     if (held?.[i] === 1) continue;
     const p = values[i] as number;
     const g = (gradient[i] as number) + weightDecay * p;

@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { type AgeRange, agesOf, copyCorner, type SlotGrowth } from "./grown-entries.ts";
 import type { ParameterGroup } from "./optimizer-config.ts";
 
 /** One trained tensor with its settings and its state, views into one contiguous array per kind of state. */
@@ -9,6 +10,13 @@ export interface Slot {
   weightDecay: number;
   /** One array per name in `stateNames`, as long as `values`. */
   state: Float32Array[];
+  /**
+   * Of a tensor that has grown, for every entry the updates that were done before it appeared; negative where it does not follow the
+   * schedule. null: all entries are there from the start.
+   */
+  born: Float32Array | null;
+  /** Entries of one age, in order. */
+  ranges: readonly AgeRange[];
 }
 
 export interface Slots {
@@ -17,6 +25,8 @@ export interface Slots {
   readonly step: { count: number };
   /** The gradient of a slot, checked for presence and length. */
   gradientOf(gradients: ReadonlyMap<string, Float32Array>, slot: Slot): Float32Array;
+  /** A tensor takes other values of another size; the state of its old entries goes along. */
+  grow(growth: SlotGrowth): void;
   state(): Map<string, Float32Array>;
   restore(state: ReadonlyMap<string, Float32Array>): void;
 }
@@ -63,7 +73,8 @@ export function createSlots(
     const { learningRate, weightDecay } = settings.get(name) ?? defaults;
     const start = offset;
     offset += values.length;
-    list.push({ name, values, learningRate, weightDecay, state: storage.map((all) => all.subarray(start, offset)) });
+    const state = storage.map((all) => all.subarray(start, offset));
+    list.push({ name, values, learningRate, weightDecay, state, born: null, ranges: agesOf(null, values.length) });
   }
   const step = { count: 0 };
 
@@ -79,9 +90,18 @@ export function createSlots(
         `expected ${values.length} gradient values, received ${received} for "${name}".`,
       );
     },
+    grow({ name, values, dims, before, followsSchedule }) {
+      const slot = list.find((candidate) => candidate.name === name);
+      if (!slot) throw new PeftError("GRADIENT_MISMATCH", `"${name}" grows and is not a trained parameter.`);
+      const born = new Float32Array(values.length).fill(followsSchedule ? step.count : -step.count);
+      copyCorner(slot.born ?? new Float32Array(slot.values.length), before, born, dims);
+      slot.state = slot.state.map((old) => copyCorner(old, before, new Float32Array(values.length), dims));
+      Object.assign(slot, { values, born, ranges: agesOf(born, values.length) });
+    },
     state() {
       const saved = new Map([["step", new Float32Array([step.count])]]);
       for (const slot of list) {
+        if (slot.born) saved.set(`${slot.name}.born`, slot.born.slice());
         stateNames.forEach((stateName, i) => {
           saved.set(`${slot.name}.${stateName}`, (slot.state[i] as Float32Array).slice());
         });
@@ -91,6 +111,7 @@ export function createSlots(
     restore(saved) {
       const targets = new Map<string, Float32Array>();
       for (const slot of list) {
+        if (slot.born) targets.set(`${slot.name}.born`, slot.born);
         stateNames.forEach((stateName, i) => {
           targets.set(`${slot.name}.${stateName}`, slot.state[i] as Float32Array);
         });
@@ -116,6 +137,7 @@ export function createSlots(
         );
       }
       for (const [key, target] of targets) target.set(saved.get(key) as Float32Array);
+      for (const slot of list) slot.ranges = agesOf(slot.born, slot.values.length);
       step.count = count as number;
     },
   };

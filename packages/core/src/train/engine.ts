@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import type { Growth } from "../methods/method.ts";
 import { findNotFinite, globalNorm } from "../optim/clip.ts";
 import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
@@ -79,7 +80,7 @@ const HINT = "Lower the learning rate, clip the gradient (maxGradNorm) or look a
  */
 export async function createEngine(runtime: Runtime, setup: EngineSetup): Promise<Engine> {
   const { training, evaluation } = setup;
-  const tensors = new Map(
+  const tensors = new Map<string, RuntimeTensor & { readonly data: Float32Array }>(
     Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: floats(t, name).slice() }]),
   );
   const own = (name: string) =>
@@ -87,14 +88,28 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   const pick = (names: readonly string[]): Feeds => Object.fromEntries(names.map((name) => [name, own(name)]));
   const values: Map<string, Float32Array> = new Map((training?.parameters ?? []).map((name) => [name, own(name).data]));
   const sums = new Map(Array.from(values, ([name, { length }]) => [name, new Float32Array(length)]));
-  const kept = pick([...(training?.parameters ?? []), ...(training?.state ?? [])]);
+  const keptNames = [...(training?.parameters ?? []), ...(training?.state ?? [])];
+  let kept = pick(keptNames);
+  const hookValues = new Map<string, Float32Array>(Array.from(tensors, ([name, { data }]) => [name, data]));
   const hooks = createHooks(training?.hooks, {
-    values: new Map(Array.from(tensors, ([name, { data }]) => [name, data])),
+    values: hookValues,
     totalSteps: setup.totalSteps ?? 0,
     seed: setup.seed,
   });
   const optimizer =
     training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
+  /** Puts a larger tensor in the place of one, everywhere. */
+  const grow = ({ name, dims, data, learningRate }: Growth): void => {
+    const { dims: before } = own(name);
+    tensors.set(name, { type: "float32", dims, data });
+    hookValues.set(name, data);
+    if (values.has(name)) {
+      values.set(name, data);
+      sums.set(name, new Float32Array(data.length));
+      optimizer?.grow({ name, values: data, dims, before, followsSchedule: learningRate !== "constant" });
+    }
+    kept = pick(keptNames);
+  };
   const sessions: RuntimeSession[] = [];
   const open = async (graph: AnyGraph, purpose: "training" | "evaluation"): Promise<RuntimeSession> => {
     const { externalDataFolder } = graph;
@@ -167,6 +182,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
       optimizer.step(sums, learningRateScale, hooks.held?.());
       hooks.onStep?.(step, sums);
+      for (const growth of hooks.grow?.(step) ?? []) grow(growth);
       return {
         loss: lossSum / weight,
         weight,
@@ -202,9 +218,11 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
     async restore(state) {
       for (const [name, tensor] of Object.entries(state.parameters)) {
         const expected = tensors.get(name)?.data.length ?? 0;
-        const { length } = floats(tensor, name);
-        if (expected === length) continue;
-        fail("STATE_MISMATCH", `Expected ${expected} values for "${name}", received ${length}.`);
+        const data = floats(tensor, name);
+        if (expected === data.length) continue;
+        const grew = hooks.grow && data.length > expected && tensor.dims.length === own(name).dims.length;
+        if (grew) grow({ name, dims: tensor.dims, data: data.slice() });
+        else fail("STATE_MISMATCH", `Expected ${expected} values for "${name}", received ${data.length}.`);
       }
       optimizer?.restore(new Map(Object.entries(state.optimizer)));
       for (const [name, tensor] of Object.entries(state.parameters)) own(name).data.set(floats(tensor, name));

@@ -24,6 +24,7 @@ import {
   type TrainingResult,
   type TrainOptionsInput,
   train,
+  trainedCount,
 } from "@onnx-peft/core";
 import type { TextModel } from "../models/load-text-model.ts";
 import { padIdOf } from "../models/text-inputs.ts";
@@ -156,12 +157,12 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
     ...(run.signal ? { signal: run.signal } : {}),
     ...(run.onEvent ? { onEvent: run.onEvent } : {}),
   });
-  const values = new Map(Object.entries(result.parameters).map(([name, { data }]) => [name, data as Float32Array]));
+  const trained = adapterOf(training, new Map(Object.entries(result.parameters)));
   return {
     model,
     task,
-    adapter: adapterOf(training, values),
-    trainableParameters: program.parameters.reduce((sum, name) => sum + (values.get(name)?.length ?? 0), 0),
+    adapter: trained,
+    trainableParameters: trainedCount(training, trained),
     training: result,
     ...createPredictor({
       task,
