@@ -14,6 +14,11 @@ const lowRank: readonly Entry[] = [
   { name: "LoRA, orthogonal start", type: "LORA", config: { ...lora, initLoraWeights: "orthogonal" } },
   { name: "LoRA+", type: "LORA", config: lora, loraPlusRatio: 16 },
   { name: "AdaLoRA", type: "ADALORA", config: { initR: 12, targetR: 8, alpha: 16, tinit: 20, tfinal: 40, deltaT: 5 } },
+  {
+    name: "TriAdaptLoRA",
+    type: "TRIADAPTLORA",
+    config: { referenceRank: 8, initRank: 2, alpha: 16, warmup: 10, interval: 10, increment: 2, orthReg: 0.1 },
+  },
   { name: "DyLoRA", type: "DYLORA", config: { rMax: 8, alpha: 16 } },
   { name: "Hydra", type: "HYDRA", config: { parallelRank: 4, sequentialRank: 4, bias: false } },
   { name: "DeLoRA", type: "DELORA", config: { r: 8, deloraLambda: 15 } },

@@ -8,7 +8,7 @@ import { triedConfigs } from "./testing/configs.ts";
 import { tinyTraining } from "./testing/tiny-training.ts";
 
 /** Methods whose hooks set tensors that are not trained: masks, places, probes. */
-const scheduledTypes: readonly string[] = ["ADALORA", "DYLORA", "LOCA"];
+const scheduledTypes: readonly string[] = ["ADALORA", "TRIADAPTLORA", "DYLORA", "LOCA"];
 
 /** Methods whose start is far from where they learn fastest on eight samples. */
 const rates: Readonly<Record<string, number>> = {

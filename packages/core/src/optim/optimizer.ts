@@ -71,7 +71,8 @@ export function createOptimizer(
         const kept = held?.get(slot.name);
         for (const { start, end, born, followsSchedule } of slot.ranges) {
           const learningRate = slot.learningRate * (followsSchedule ? learningRateScale : 1);
-          if (settings.type === "adamw") adamWStep(slot, gradient, t - born, learningRate, settings, kept, [start, end]);
+          if (settings.type === "adamw")
+            adamWStep(slot, gradient, t - born, learningRate, settings, kept, [start, end]);
           else sgdStep(slot, gradient, t - born, learningRate, settings, kept, [start, end]);
         }
       }
