@@ -112,6 +112,7 @@ export { type BoftConfig, boft } from "./methods/boft.ts";
 export { type BottleneckConfig, bottleneck } from "./methods/bottleneck.ts";
 export { type C3aConfig, c3a } from "./methods/c3a.ts";
 export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
+export { type CompacterConfig, compacter } from "./methods/compacter.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
