@@ -73,7 +73,12 @@ const networks: readonly Entry[] = [
   { name: "bottleneck, Houlsby", type: "BOTTLENECK", config: { placement: "houlsby", reductionFactor: 32 } },
   { name: "bottleneck, Pfeiffer", type: "BOTTLENECK", config: { placement: "pfeiffer" } },
   { name: "bottleneck, parallel", type: "BOTTLENECK", config: { placement: "pfeifferParallel", reductionFactor: 16 } },
-  { name: "Compacter", type: "COMPACTER", config: { reductionFactor: 8, phmRank: 4 }, budget: "Kronecker factors of rank 4" },
+  {
+    name: "Compacter",
+    type: "COMPACTER",
+    config: { reductionFactor: 8, phmRank: 4 },
+    budget: "Kronecker factors of rank 4",
+  },
   { name: "bottleneck at linear modules", type: "BOTTLENECK", config: { bottleneckSize: 8 } },
 ];
 
