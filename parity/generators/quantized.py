@@ -40,6 +40,14 @@ CONFIGS = {
         hf.LlamaConfig(**SIZES, num_key_value_heads=2, bos_token_id=0, eos_token_id=2, use_cache=False),
         ["q_proj", "v_proj", "down_proj"],
     ),
+    "vit": (
+        hf.ViTForImageClassification,
+        hf.ViTConfig(
+            **dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4),
+            **dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=3),
+        ),
+        ["q_proj", "v_proj", "fc1"],
+    ),
 }
 Tensors = dict[str, torch.Tensor]
 
@@ -54,6 +62,8 @@ def build(name: str) -> torch.nn.Module:
 
 def inputs_of(name: str, seed: int, lengths: tuple[int, ...] = LENGTHS) -> Tensors:
     source = generator(seed)
+    if name == "vit":
+        return {"pixel_values": torch.randn(len(lengths), 3, 16, 16, generator=source)}
     shape = (len(lengths), max(lengths))
     mask = torch.tensor([[1] * n + [0] * (shape[1] - n) for n in lengths])
     result = {"input_ids": torch.where(mask == 1, torch.randint(3, 120, shape, generator=source), 0), "attention_mask": mask}
@@ -63,13 +73,13 @@ def inputs_of(name: str, seed: int, lengths: tuple[int, ...] = LENGTHS) -> Tenso
 
 
 def labels_of(name: str, inputs: Tensors) -> torch.Tensor:
-    if name == "bert":
+    if name != "llama":
         return torch.randint(0, 3, (len(LENGTHS),), generator=generator(7))
     return torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], -100)
 
 
 def loss_of(name: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    if name == "bert":
+    if name != "llama":
         return F.cross_entropy(logits, labels)
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
@@ -84,7 +94,8 @@ def exported(name: str, model: torch.nn.Module) -> onnx.ModelProto:
             target.name,
             input_names=list(example),
             output_names=["logits"],
-            dynamic_axes={key: AXES for key in example} | {"logits": {0: "batch"} if name == "bert" else AXES},
+            dynamic_axes={key: {0: "batch"} if name == "vit" else AXES for key in example}
+            | {"logits": AXES if name == "llama" else {0: "batch"}},
             opset_version=14,
             do_constant_folding=True,
             dynamo=False,
@@ -229,9 +240,10 @@ def weights_in(proto: onnx.ModelProto) -> dict[str, numpy.ndarray]:
                 found[inputs[0]] = scaled(inputs[0], inputs[2], None, axis, block) - 8 * numpy.repeat(tensors[inputs[2]], block, axis)
             else:
                 found[inputs[0]] = scaled(inputs[0], inputs[2], inputs[3] or None, axis, block)
-        elif node.op_type == "MatMulInteger":
+        elif node.op_type in ("MatMulInteger", "ConvInteger"):
             base = inputs[1].removesuffix("_quantized")
-            found[inputs[1]] = scaled(inputs[1], f"{base}_scale", f"{base}_zero_point", 1, 0)
+            axis = 1 if node.op_type == "MatMulInteger" else 0
+            found[inputs[1]] = scaled(inputs[1], f"{base}_scale", f"{base}_zero_point", axis, 0)
     # Integers read by Gather are dequantised behind it.
     for node in proto.graph.node:
         if node.op_type == "Gather" and node.input[0].endswith("_quantized") and node.input[0] in tensors:
@@ -258,8 +270,9 @@ def round_constants(model: torch.nn.Module) -> None:
             module.variance_epsilon = rounded(module.variance_epsilon)
         if hasattr(module, "inv_freq"):
             module.inv_freq = module.inv_freq.half().float()
-        if hasattr(module, "intermediate_act_fn"):
-            module.intermediate_act_fn = RoundedGelu()
+        for activation in ("intermediate_act_fn", "activation_fn"):
+            if isinstance(getattr(module, activation, None), hf.activations.GELUActivation):
+                setattr(module, activation, RoundedGelu())
 
 
 def with_weights_of(model: torch.nn.Module, proto: onnx.ModelProto) -> tuple[torch.nn.Module, int]:

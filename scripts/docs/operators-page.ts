@@ -31,7 +31,6 @@ function section(title: string, operators: readonly Operator[]): string[] {
   if (operators.length === 0) return [];
   const rows = [...operators].sort(byName).map(({ name, entry, domain, checks }) => {
     if ("none" in entry) return `| ${name} | none: ${entry.none} | |`;
-    if ("refused" in entry) return `| ${name} | refused: ${entry.refused} | |`;
     const [from, to] = entry.opsets;
     const opsets = from === to ? `opset ${from}` : `opsets ${from} to ${to}`;
     return `| ${name} | ${domain === "" ? `yes, ${opsets}` : "yes"} | ${describe(checks)} |`;
@@ -43,9 +42,9 @@ function section(title: string, operators: readonly Operator[]): string[] {
 export function operatorsPage(table: Readonly<Record<string, GradientRule>>, checks: CheckTable): string {
   const operators = Object.entries(table).map(([key, entry]): Operator => {
     const [domain, name] = key.includes("::") ? (key.split("::") as [string, string]) : ["", key];
-    return { name, domain, entry, checks: "none" in entry || "refused" in entry ? undefined : checks[key] };
+    return { name, domain, entry, checks: "none" in entry ? undefined : checks[key] };
   });
-  const differentiable = operators.filter(({ entry }) => "opsets" in entry && !("refused" in entry)).length;
+  const differentiable = operators.filter(({ entry }) => "opsets" in entry).length;
   const of = (domain: string): Operator[] => operators.filter((o) => o.domain === domain);
   return [
     "# Operators",

@@ -1,3 +1,4 @@
+import { integerProduct } from "../lowering/integer-product.ts";
 import { intAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
 import { type PackedWeight, packedTensor, packedWeightOf } from "../quantization/packed-weight.ts";
@@ -26,28 +27,29 @@ const fusedLinear =
   };
 
 /**
- * A linear layer in integer arithmetic: x to uint8 (DynamicQuantizeLinear), MatMulInteger, Cast, and a Mul by the product of
- * both scales.
+ * A layer in integer arithmetic: x to uint8 (DynamicQuantizeLinear), MatMulInteger or ConvInteger, Cast, and a Mul by the
+ * product of both scales. The scales count per output.
  */
-function integerLinear(index: GraphIndex, node: Node): FoundUse | null {
-  const quantizer = index.producers.get(node.inputs[0] ?? "");
-  const cast = onlyConsumer(index, node.outputs[0] ?? "");
-  const product = cast?.op === "Cast" ? onlyConsumer(index, cast.outputs[0] ?? "") : null;
-  if (quantizer?.op !== "DynamicQuantizeLinear" || !cast || product?.op !== "Mul") return null;
-  const scale = index.producers.get(product.inputs[product.inputs[0] === cast.outputs[0] ? 1 : 0] ?? "");
-  const [, inputScale = ""] = quantizer.outputs;
-  if (scale?.op !== "Mul" || !scale.inputs.includes(inputScale)) return null;
-  const names = {
-    data: node.inputs[1] ?? "",
-    scales: scale.inputs[scale.inputs[0] === inputScale ? 1 : 0] ?? "",
-    zeroPoints: node.inputs[3] || null,
-  };
-  const packed = packedTensor(index.graph, node.op, names, 1, 0);
-  if (packed?.dims.length !== 2) return null;
-  const input = quantizer.inputs[0] ?? "";
-  const weight = operand(node, 1, packed, { node: product, op: "MatMul", input });
-  const use = useOf(index, [quantizer, scale, node, cast, product], input, weight, null, packed.dims[1] ?? 0);
-  return { kind: "linear", operandLayout: "in_out", use };
+function integerUse(index: GraphIndex, node: Node, kind: "linear" | "conv"): FoundUse | null {
+  const found = integerProduct(index, node);
+  if (!found) return null;
+  const { quantiser, scale, cast, last, scales } = found;
+  const axis = kind === "linear" ? 1 : 0;
+  const names = { data: node.inputs[1] ?? "", scales, zeroPoints: node.inputs[3] || null };
+  const packed = packedTensor(index.graph, node.op, names, axis, 0);
+  const rank = packed?.dims.length ?? 0;
+  if (!packed || (kind === "linear" ? rank !== 2 : rank < 3)) return null;
+  const input = quantiser.inputs[0] ?? "";
+  const op = kind === "linear" ? "MatMul" : "Conv";
+  const { attributes } = node;
+  const weight = operand(node, 1, packed, { node: last, op, input, ...(kind === "conv" ? { attributes } : {}) });
+  const nodes = [quantiser, scale, node, cast, last] as const;
+  const [output = ""] = last.outputs;
+  const use =
+    kind === "linear"
+      ? useOf(index, nodes, input, weight, null, packed.dims[axis] ?? 0)
+      : { nodes, input, output, weight, bias: null };
+  return { kind, operandLayout: kind === "linear" ? "in_out" : "out_in", use };
 }
 
 /** An embedding whose rows are dequantised after they are picked: Gather of integers, then DequantizeLinear with one scale. */
@@ -79,6 +81,7 @@ export const packedFinders: readonly [string, (index: GraphIndex, node: Node) =>
   ["com.microsoft::MatMulNBits", fusedLinear("out_in", 5)],
   ["com.microsoft::MatMulBnb4", fusedLinear("out_in", null)],
   ["com.microsoft::DynamicQuantizeMatMul", fusedLinear("in_out", 4)],
-  ["MatMulInteger", integerLinear],
+  ["MatMulInteger", (index, node) => integerUse(index, node, "linear")],
+  ["ConvInteger", (index, node) => integerUse(index, node, "conv")],
   ["com.microsoft::GatherBlockQuantized", fusedEmbedding],
 ];

@@ -14,12 +14,15 @@ const named = (
 
 /**
  * The nodes that compute with a floating-point weight what `node` (the product's node, or a copy of it) computed with a
- * packed one: MatMul with its bias added, or Gather. Further outputs do not occur.
+ * packed one: MatMul with its bias added, Gather, or Conv. Further outputs do not occur.
  */
 export function floatProduct(product: FloatProduct, node: Node, weight: string): Node[] {
   const [output = ""] = node.outputs;
   if (product.op === "Gather") {
     return [named(node, "Gather", [weight, product.input], output, { axis: { type: "int", value: 0 } })];
+  }
+  if (product.op === "Conv") {
+    return [named(node, "Conv", [product.input, weight], output, product.attributes)];
   }
   const bias = product.biasInput === undefined ? "" : (node.inputs[product.biasInput] ?? "");
   if (bias === "") return [named(node, "MatMul", [product.input, weight], output)];

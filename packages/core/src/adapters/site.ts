@@ -71,10 +71,12 @@ export interface FeatureSlice {
 export interface FloatProduct {
   /** The node whose first output is the product. */
   readonly node: Node;
-  /** MatMul reads the weight as [in, out], Gather its rows. */
-  readonly op: "MatMul" | "Gather";
-  /** Name of the left factor, or of the indices. */
+  /** MatMul reads the weight as [in, out], Gather its rows, Conv as [out, in / groups, ...kernel]. */
+  readonly op: "MatMul" | "Gather" | "Conv";
+  /** Name of the left factor, of the indices, or of what is convolved. */
   readonly input: string;
+  /** How the kernel moves. */
+  readonly attributes?: Node["attributes"];
   /** Which input of `node` is a bias that it adds. */
   readonly biasInput?: number;
 }

@@ -111,7 +111,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   // A Linear's weight loses its name when an exporter folds its transpose; one that kept it was [in, out] from the start.
   const fanInFanOut = kind === "linear" && weightLayout === "in_out" && use.weight.initializer === `${name}.weight`;
   const [first = 0, second = 0] = dims;
-  const window = kind === "conv" ? convWindow(use.nodes[0], dims.length - 2) : null;
+  const window = kind === "conv" ? convWindow(use.weight.node, dims.length - 2) : null;
   const [allFeatures, inFeatures] =
     kind === "linear"
       ? weightLayout === "out_in"
@@ -146,8 +146,7 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
 }
 
 /** How the kernel of a Conv node moves. */
-function convWindow(node: Node | undefined, axes: number): ConvWindow | null {
-  if (!node) return null;
+function convWindow(node: Node, axes: number): ConvWindow {
   const { strides, dilations, heads, tails, same } = windowsOf(
     node,
     Array.from({ length: axes }, () => 1),

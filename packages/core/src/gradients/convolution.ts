@@ -6,7 +6,7 @@ import type { Dim, Value } from "../onnx/ir.ts";
 import { upTo } from "./axes.ts";
 import { type Convolution, inputGradient, weightGradient } from "./convolution-parts.ts";
 import { dOutput, inputAt } from "./helpers.ts";
-import { type RuleContext, rule } from "./rule.ts";
+import { type RuleContext, rule, straightThrough } from "./rule.ts";
 
 /** Kernel sizes as numbers. @throws PeftError DYNAMIC_KERNEL */
 function kernelOf(c: RuleContext, weight: Value): readonly number[] {
@@ -85,6 +85,24 @@ export const convolution = {
       needs[1] ? weightGradient(g, conv, x, dY, weight) : null,
       needs[2] ? sumPerChannel(c, dY) : null,
     ];
+  }),
+  /**
+   * Conv of X - x and W - w over integers, zero points x for all, w for all or per output: straight through, dX as for Conv,
+   * which only what rounds X takes up. The weight is a constant. Saves nothing.
+   */
+  ConvInteger: straightThrough([10, 24], (c) => {
+    if (!c.needs[0]) return [null];
+    const { g } = c;
+    const [x, weight, dY, zero] = [inputAt(c, 0), inputAt(c, 1), dOutput(c), c.inputs[3]];
+    const spread =
+      zero?.shape.length === 1
+        ? g.unsqueeze(
+            zero,
+            upTo(weight.shape.length - 1).map((i) => i + 1),
+          )
+        : zero;
+    const float = g.cast(weight, dY.type);
+    return [inputGradient(g, geometryOf(c, weight), dY, spread ? g.sub(float, g.cast(spread, dY.type)) : float, x)];
   }),
   /**
    * The transpose of Conv: X [batch, C, ...n], W [C, M / group, ...k], Y [batch, M, ...out].

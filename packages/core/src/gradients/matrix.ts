@@ -4,7 +4,7 @@ import { invertPermutation, upTo } from "./axes.ts";
 import { frozenOperand } from "./frozen-operand.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { integerLeft } from "./integer-left.ts";
-import { noGradient, type RuleContext, rule } from "./rule.ts";
+import { type RuleContext, rule, straightThrough } from "./rule.ts";
 
 /** Factors as matrices: a 1-D left factor is a row, a 1-D right factor a column, and dY gets the missing axes. */
 function asMatrices(c: RuleContext): { a: Value; b: Value; dY: Value; column: boolean } {
@@ -113,7 +113,25 @@ export const matrix = {
       dB && column ? c.g.squeeze(dB, [dB.shape.length - 1]) : dB,
     ];
   }),
-  MatMulInteger: noGradient("integer arithmetic: a step function of its inputs"),
+  /**
+   * Y = (A - a)·(B - b) over integers, zero points a for all or per row, b for all or per column: straight through,
+   * dA = dY·(B - b)ᵀ, dB = (A - a)ᵀ·dY, which only what rounds A and B takes up. Saves the other factor, in 8 bits.
+   */
+  MatMulInteger: straightThrough([10, 24], (c) => {
+    const { g, needs } = c;
+    const { a, b, dY, column } = asMatrices(c);
+    const shifted = (x: Value, zero: Value | null | undefined, axis: 0 | 1): Value => {
+      const float = g.cast(x, dY.type);
+      if (!zero) return float;
+      const isVector = zero.shape.length === 1 && axis === 0;
+      return g.sub(float, g.cast(isVector ? g.unsqueeze(zero, [1]) : zero, dY.type));
+    };
+    const dB = needs[1] ? right(c, shifted(a, c.inputs[2], 0), b, dY, {}) : null;
+    return [
+      needs[0] ? left(c, shifted(b, c.inputs[3], 1), dY, {}) : null,
+      dB && column ? g.squeeze(dB, [dB.shape.length - 1]) : dB,
+    ];
+  }),
   /**
    * Y = round(X)·W·scales + bias with X rounded to 8 bits: straight through, dX = dY·Wᵀ with W dequantised (in 8 bits where
    * the graph has a form of W for it: {@link integerLeft}), dbias = dY. Saves nothing.

@@ -3,7 +3,7 @@ import type { Value } from "../onnx/ir.ts";
 import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";
 import { dOutput, inputAt } from "./helpers.ts";
-import { noGradient, type RuleContext, refused, rule } from "./rule.ts";
+import { noGradient, type RuleContext, rule } from "./rule.ts";
 
 /** dX = dY·W with W [N, K] dequantised while the gradient is computed. */
 function throughPacked(c: RuleContext): Value {
@@ -39,15 +39,4 @@ export const quantized = {
   "com.microsoft::MatMulBnb4": rule([1, 1], (c) => [c.needs[0] ? throughPacked(c) : null]),
   "com.microsoft::GatherBlockQuantized": noGradient("its indices are integers, and its table is frozen"),
   "com.microsoft::MatMulIntegerToFloat": noGradient("integer arithmetic: a step function of its inputs"),
-  /** Layers that are quantised dynamically are taken together before (`lowering/integer-linears.ts`); what is left is refused. */
-  DynamicQuantizeLinear: refused([11, 24], "only as part of a linear layer, which is taken together before", (node) => {
-    throw new PeftError(
-      "INTEGER_ARITHMETIC",
-      `"${node.name}" rounds a value between an adapter and the loss to integers, for a use that is no linear layer of a known form.`,
-      {
-        hint: "Choose target modules after this node, or train on the file before it was quantised.",
-        details: { op: node.op, node: node.name },
-      },
-    );
-  }),
 };

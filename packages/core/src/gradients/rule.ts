@@ -43,25 +43,12 @@ export type GradientRule =
       readonly backward: Backward;
       /** Its integer output carries a floating-point gradient: see {@link straightThrough}. */
       readonly quantizes?: true;
-      /** Its gradient is never computed, and asking for it is an error that says why: see {@link refused}. */
-      readonly refused?: string;
     }
   | { readonly opsets: readonly [from: number, to: number]; readonly define: Define }
   | { readonly none: string };
 
 /** A differentiable operator and the versions of its domain for which the rule holds. */
 export const rule = (opsets: readonly [number, number], backward: Backward): GradientRule => ({ opsets, backward });
-
-/** An operator between an adapter and the loss that is an error, where zero gradients would hide that nothing is learnt. */
-export const refused = (
-  opsets: readonly [number, number],
-  reason: string,
-  raise: (node: Node) => never,
-): GradientRule => ({
-  opsets,
-  backward: ({ node }) => raise(node),
-  refused: reason,
-});
 
 /**
  * An operator that rounds to integers and is differentiated as if it did not: its output carries a gradient, in the type

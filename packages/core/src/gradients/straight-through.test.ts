@@ -71,6 +71,55 @@ describe("QuantizeLinear", () => {
   });
 });
 
+/** Integers from -100 to 155, both among them: the scale is 1 and the zero point 100, so nothing is rounded. */
+const byte = (dims: number[], ...data: number[]) => ({ dims, data });
+
+describe("DynamicQuantizeLinear", () => {
+  test("passes gradients straight through; nothing is clamped, and the range counts as constant", async () => {
+    const f = (g: Builder, [x]: Value[]): Value => {
+      const [q, scale, zero] = g.op("DynamicQuantizeLinear", [x!], {}, { count: 3 });
+      return g.op("DequantizeLinear", [q!, scale!, zero!])[0]!;
+    };
+    const [dX] = await gradientAt(f, [{ dims: [2, 2], data: [-3, 0.1, 250, 17] }], [1, -2, 3, 4]);
+    for (const [i, expected] of [1, -2, 3, 4].entries()) expect(dX![i]).toBeCloseTo(expected, 5);
+  });
+
+  test("integer products: of two activations, and with a weight whose zero points are per column", async () => {
+    const [a, b] = [byte([2, 2], -100, 3, 155, -7), byte([2, 3], 155, 1, 2, -5, -100, 0)];
+    const dY = [1, -2, 3, 4, 5, -6];
+    const both = (g: Builder, [x, y]: Value[]): Value => {
+      const [qx, sx, zx] = g.op("DynamicQuantizeLinear", [x!], {}, { count: 3 });
+      const [qy, sy, zy] = g.op("DynamicQuantizeLinear", [y!], {}, { count: 3 });
+      const product = g.cast(g.op("MatMulInteger", [qx!, qy!, zx!, zy!])[0]!, "float32");
+      return g.mul(product, g.mul(sx!, sy!));
+    };
+    const [dA, dB] = await gradientAt(both, [a, b], dY);
+    expect(dA).toEqual([1 * 155 - 2 + 6, -5 + 200, 4 * 155 + 5 - 12, -20 - 500]);
+    expect(dB).toEqual([-100 + 4 * 155, 200 + 5 * 155, -300 - 6 * 155, 3 - 28, -6 - 35, 9 + 42]);
+    const weighted = (g: Builder, [x]: Value[]): Value => {
+      const [q, scale, zero] = g.op("DynamicQuantizeLinear", [x!], {}, { count: 3 });
+      const weight = g.initializer("w", tensorFrom("uint8", [2, 3], [155, 1, 2, 0, 9, 0]));
+      const zeros = g.initializer("z", tensorFrom("uint8", [3], [0, 1, 2]));
+      return g.mul(g.cast(g.op("MatMulInteger", [q!, weight, zero!, zeros])[0]!, "float32"), scale!);
+    };
+    // W less its zero points: [[155, 0, 0], [0, 8, -2]].
+    expect((await gradientAt(weighted, [a], dY))[0]).toEqual([155, -16 - 6, 4 * 155, 40 + 12]);
+  });
+
+  test("an integer convolution", async () => {
+    const f = (g: Builder, [x]: Value[]): Value => {
+      const [q, scale, zero] = g.op("DynamicQuantizeLinear", [x!], {}, { count: 3 });
+      const weight = g.initializer("w", tensorFrom("uint8", [2, 1, 2], [5, 6, 7, 10]));
+      const zeros = g.initializer("z", tensorFrom("uint8", [2], [3, 9]));
+      const y = g.op("ConvInteger", [q!, weight, zero!, zeros], { pads: [1, 0] })[0]!;
+      return g.mul(g.cast(y, "float32"), scale!);
+    };
+    // W less its zero points: [2, 3] and [-2, 1]; one zero in front of x.
+    const [dX] = await gradientAt(f, [byte([1, 1, 3], -100, 4, 155)], [1, 2, 3, 4, 5, 6]);
+    expect(dX).toEqual([3 + 4 + 4 - 10, 6 + 6 + 5 - 12, 9 + 6]);
+  });
+});
+
 describe("DequantizeLinear", () => {
   const back =
     (attributes: Record<string, number>, type: "int8" | "uint4" | "int32", withZero = true) =>

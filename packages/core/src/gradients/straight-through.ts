@@ -80,6 +80,23 @@ const forBothDomains = <const K extends string>(op: K, entry: GradientRule) =>
 /** Rounding to integers and back. */
 export const quantization = {
   /**
+   * Q = round(X / S) + Z with S and Z from the range of X, so that nothing is clamped: straight through, dX = dQ / S; S and Z count
+   * as constants. Saves S. Where the scale has a gradient and Q has none, an operator without a derivative reads Q: an
+   * error, where a zero gradient would hide that nothing is learnt.
+   */
+  DynamicQuantizeLinear: straightThrough([11, 24], ({ g, node, outputs, dOutputs }) => {
+    const [dQ, scale] = [dOutputs[0], outputs[1]];
+    if (dQ && scale) return [g.div(dQ, scale)];
+    throw new PeftError(
+      "INTEGER_ARITHMETIC",
+      `"${node.name}" rounds a value between an adapter and the loss to integers, for an operator without a gradient.`,
+      {
+        hint: "Choose target modules after this node, or train on the file before it was quantised.",
+        details: { op: node.op, node: node.name },
+      },
+    );
+  }),
+  /**
    * Q = clamp(round(X / S) + Z): the straight-through gradients dX = dQ / S and dS = -dQ X / S^2 where nothing was clamped,
    * 0 elsewhere. Together with DequantizeLinear's these are the gradients of learned step sizes (arXiv 1902.08153) and of
    * PyTorch's fake quantisation. Saves X and S. Zero points are integers and have none.

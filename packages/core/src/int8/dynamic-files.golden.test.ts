@@ -28,7 +28,8 @@ function inputsFor(names: readonly string[], tensors: Tensors): Record<string, R
   for (const name of names) {
     const tensor = tensors.get(name === "labels" ? "labels" : `input.${name}`);
     if (!tensor) continue;
-    feeds[name] = { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) };
+    if (tensor.type === "float32") feeds[name] = { type: "float32", dims: tensor.dims, data: toFloat32Array(tensor) };
+    else feeds[name] = { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) };
   }
   return feeds;
 }
@@ -53,7 +54,7 @@ async function train(name: string, model: Model, tensors: Tensors, options: Trai
   const { g, outputs, parameters } = adapted;
   if (options.int8) expect(applyInt8Plan(g, createInt8Plan(model, { bits: 8 })).length).toBeGreaterThan(4);
   const logits = outputs.get("logits")!;
-  const perToken = name !== "bert";
+  const perToken = name === "llama";
   const labels = g.input("labels", "int64", perToken ? ["batch", "sequence"] : ["batch"]);
   const { sum, weight } = crossEntropy(g, {
     logits: perToken ? g.slice(logits, [0], [-1], [1]) : logits,
@@ -85,7 +86,7 @@ const none: TensorData = { type: "float32", dims: [0], data: new Uint8Array() };
 const dot = (a: readonly number[], b: readonly number[]): number => a.reduce((sum, v, i) => sum + v * b[i]!, 0);
 const cosine = (a: readonly number[], b: readonly number[]): number => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 
-describe.each(["bert", "llama"])("%s", (name) => {
+describe.each(["bert", "llama", "vit"])("%s", (name) => {
   test.each(files)("%s: training computes what the file computes; gradients go straight through", async (file) => {
     const model = await readModel(join(golden, name, `${file}.onnx`), { rangeThreshold: 0 });
     const { tensors } = await readSafetensors(join(golden, name, "golden.safetensors"));

@@ -163,6 +163,7 @@ const spaceToDepth: Infer = (c) => {
 /** Convolutions, pools and what else works on x [batch, channels, ...spatial]. */
 export const spatial = {
   Conv: conv,
+  ConvInteger: (c) => conv(c).map((value) => ({ ...value, type: "int32" as const })),
   ConvTranspose: convTranspose,
   MaxPool: pool,
   AveragePool: pool,
