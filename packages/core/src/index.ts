@@ -4,11 +4,21 @@ export { type Combination, type CombineOptions, combineAdapters, type WeightedAd
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
 export {
   type AdaptedGraph,
+  type AdapterPlan,
   adapterValues,
   type InjectOptions,
   injectAdapter,
   trainableValues,
 } from "./adapters/inject.ts";
+export {
+  type InjectSeveralOptions,
+  initialSeveral,
+  injectSeveral,
+  memberAdapter,
+  type SeveralAdapted,
+  type SeveralChoice,
+  type SeveralMember,
+} from "./adapters/inject-several.ts";
 export { mergeAdapter, unmergeAdapter } from "./adapters/merge.ts";
 export { type MixedModel, type MixedOptions, makeMixed, rowFeeds } from "./adapters/mixed.ts";
 export {
@@ -234,6 +244,8 @@ export {
   type TrainingProgram,
 } from "./train/program.ts";
 export { withRecomputation } from "./train/recompute.ts";
+export { buildSeveralEvaluation, buildSeveralProgram } from "./train/several-program.ts";
+export { type SeveralRun, type SeveralTraining, trainSeveral } from "./train/train-several.ts";
 export {
   type Int8Event,
   type Metrics,

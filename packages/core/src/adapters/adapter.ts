@@ -6,7 +6,7 @@ import { methodOf } from "../methods/registry.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
 import { fitNames } from "./fit-names.ts";
-import type { AdaptedGraph } from "./inject.ts";
+import type { AdapterPlan } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
@@ -28,7 +28,7 @@ export interface Adapter {
  * @example
  * const values = initialParameters(adapted, 42);
  */
-export function initialParameters(adapted: AdaptedGraph, seed: number | string): Map<string, Float32Array> {
+export function initialParameters(adapted: AdapterPlan, seed: number | string): Map<string, Float32Array> {
   const values = new Map<string, Float32Array>();
   const stream = (name: string) => createRandom(streamSeed(seed, "init", name));
   for (const { site, method, config, parameters, shared } of adapted.plans) {
@@ -67,7 +67,7 @@ function tensorFor({ name, shape, spec }: AdapterParameter, values: TensorValues
  * training, the config says so.
  * @throws PeftError PARAMETER when values are missing or of the wrong size
  */
-export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, TensorValues>): Adapter {
+export function adapterOf(adapted: AdapterPlan, values: ReadonlyMap<string, TensorValues>): Adapter {
   const { method, config, plans, parameters } = adapted;
   const all = new Map(
     parameters.map((parameter) => [parameter.name, tensorFor(parameter, values.get(parameter.name))]),
@@ -88,7 +88,7 @@ export function adapterOf(adapted: AdaptedGraph, values: ReadonlyMap<string, Ten
 }
 
 /** Number of values that were trained: those of the config that training may have changed. */
-export function trainedCount({ plans, method }: AdaptedGraph, { config }: Adapter): number {
+export function trainedCount({ plans, method }: AdapterPlan, { config }: Adapter): number {
   const sites = plans.filter((plan) => plan.method === method).map((plan) => plan.site);
   const others = plans.filter((plan) => plan.method !== method);
   return parametersOf([...planSites(sites, method, config), ...others])

@@ -33,22 +33,26 @@ export interface InjectOptions<C extends object = object> {
   readonly naming?: Naming;
 }
 
-/** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
-export interface AdaptedGraph {
-  readonly g: Builder;
-  /** The model in the form that was adapted: fused operators taken apart, a cache of earlier tokens empty. */
+/** What an adapter adds to a model. */
+export interface AdapterPlan {
+  /** The model in the form that is adapted: fused operators taken apart, a cache of earlier tokens empty. */
   readonly model: Model;
   readonly method: Method;
   readonly config: AdapterConfig;
-  /** What was added where, adapted sites first, then those trained as a whole. */
+  /** What is added where, adapted sites first, then those trained as a whole. */
   readonly plans: readonly SitePlan[];
   readonly parameters: readonly AdapterParameter[];
-  /** The model's outputs by name, in float32, with the adapter in effect. Not declared as graph outputs yet. */
-  readonly outputs: ReadonlyMap<string, Value>;
   /** Chosen modules that no wanted output depends on. They got no parameters. */
   readonly unreached: readonly string[];
   /** Chosen modules that the method cannot adapt, and why. */
   readonly skipped: readonly { readonly site: string; readonly reason: string }[];
+}
+
+/** A model with an adapter in it, still under construction: a loss can be added, gradients taken. */
+export interface AdaptedGraph extends AdapterPlan {
+  readonly g: Builder;
+  /** The model's outputs by name, in float32, with the adapter in effect. Not declared as graph outputs yet. */
+  readonly outputs: ReadonlyMap<string, Value>;
 }
 
 /** The graph inputs of the trained parameters, in order. */
@@ -63,18 +67,12 @@ export const isReplacement = ({ parameters, shared }: SitePlan): boolean =>
   parameters.length > 0 && [...shared, ...parameters].every((p) => p.replaces !== null);
 
 /**
- * Takes a model over into a builder with an adapter at the chosen sites. Adapter tensors are graph inputs without default
- * values ("<module>.<key>", as in peft's files), their rank a symbol; what read a site's output reads the adapted one.
- * Modules of `modulesToSave` read their weights from inputs too. A decoder's cache of earlier tokens is empty and no input: {@link cutCache}. The model itself is not changed.
- *
- * @throws PeftError CONFIG_INVALID, TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, TARGETS_UNREACHED, OPSET
- * @example
- * const adapted = injectAdapter(model, { method: lora, config: { r: 8, targetModules: ["query", "value"] } });
- * adapted.parameters[0].name; // "bert.encoder.layer.0.attention.self.query.lora_A.weight"
+ * What an adapter adds to a model, without adding it.
+ * @throws PeftError CONFIG_INVALID, TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, TARGETS_UNREACHED
  */
-export function injectAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdaptedGraph {
+export function planAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdapterPlan {
   const model = cutCache(prepareModel(original));
-  const { method, training = false } = options;
+  const { method } = options;
   const config = parseAdapterConfig(method, options.config);
   const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
   const { adapted, saved, skipped } = selectSites(model, sites, method, config);
@@ -92,10 +90,25 @@ export function injectAdapter<C extends object>(original: Model, options: Inject
       },
     );
   }
-  const g = buildAdapted(model, plans, training);
+  return { model, method, config, plans, parameters: parametersOf(plans), unreached, skipped };
+}
+
+/**
+ * Takes a model over into a builder with an adapter at the chosen sites. Adapter tensors are graph inputs without default
+ * values ("<module>.<key>", as in peft's files), their rank a symbol; what read a site's output reads the adapted one.
+ * Modules of `modulesToSave` read their weights from inputs too. A decoder's cache of earlier tokens is empty and no input: {@link cutCache}. The model itself is not changed.
+ *
+ * @throws PeftError CONFIG_INVALID, TARGETS_MISSING, TARGETS_NOT_FOUND, TARGETS_UNSUITABLE, TARGETS_UNREACHED, OPSET
+ * @example
+ * const adapted = injectAdapter(model, { method: lora, config: { r: 8, targetModules: ["query", "value"] } });
+ * adapted.parameters[0].name; // "bert.encoder.layer.0.attention.self.query.lora_A.weight"
+ */
+export function injectAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdaptedGraph {
+  const plan = planAdapter(original, options);
+  const { model } = plan;
+  const g = buildAdapted(model, plan.plans, options.training ?? false);
   const outputs = new Map(model.graph.outputs.map(({ name }) => [name, unrounded(g, g.value(name))]));
-  const parameters = parametersOf(plans);
-  return { g, model, method, config, plans, parameters, outputs, unreached, skipped };
+  return { ...plan, g, outputs };
 }
 
 /** An output before it is rounded to 16 bits, where that is the last thing that happens to it. */

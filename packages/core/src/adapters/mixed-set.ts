@@ -5,7 +5,7 @@ import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model } from "../onnx/ir.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import type { Adapter } from "./adapter.ts";
-import { type InjectOptions, injectAdapter } from "./inject.ts";
+import { type InjectOptions, planAdapter } from "./inject.ts";
 import { type MixedModel, rowFeeds, severalModel } from "./mixed.ts";
 import { BASE_ROWS } from "./row-segments.ts";
 import { renamedPlans, severalName } from "./several.ts";
@@ -50,7 +50,7 @@ export function makeMixedSwappable<C extends object>(
   }
   const base = cutCache(prepareModel(original));
   const sites = options.sites ?? findSites(base, { naming: options.naming ?? "file" });
-  const plans = servedPlans(injectAdapter(base, { ...options, sites }));
+  const plans = servedPlans(planAdapter(base, { ...options, sites }));
   const names = Array.from({ length: places }, (_, i) => `${i}`);
   const model = severalModel(
     base,

@@ -6,7 +6,7 @@ import type { Model } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
-import { type AdaptedGraph, buildAdapted, type InjectOptions, injectAdapter, isReplacement } from "./inject.ts";
+import { type AdapterPlan, buildAdapted, type InjectOptions, isReplacement, planAdapter } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import type { AdapterParameter, SitePlan } from "./parameters.ts";
 import type { Site } from "./site.ts";
@@ -39,7 +39,7 @@ export function makeSwappable<C extends object>(
 ): SwappableModel {
   const model = prepareModel(original);
   const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
-  const adapted: AdaptedGraph = injectAdapter(model, { ...options, sites });
+  const adapted = planAdapter(model, { ...options, sites });
   if (declared(adapted.method.neutral, adapted.config) === "none") {
     throw new PeftError(
       "NO_NEUTRAL",
@@ -56,7 +56,7 @@ export function makeSwappable<C extends object>(
 }
 
 /** An adapter's plans with configurations that have no numbers of their own, where the method has such a one. */
-export const servedPlans = ({ plans }: AdaptedGraph): SitePlan[] =>
+export const servedPlans = ({ plans }: AdapterPlan): SitePlan[] =>
   plans.map((plan): SitePlan => {
     const { swap } = plan.method;
     return swap ? { ...plan, config: swap.config(plan.config) } : plan;

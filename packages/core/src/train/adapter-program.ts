@@ -3,6 +3,7 @@ import type { SitePlan } from "../adapters/parameters.ts";
 import { methodConfig } from "../adapters/select.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import type { HookSite } from "../methods/method.ts";
+import type { Value } from "../onnx/ir.ts";
 import type { HookPlan } from "./method-hooks.ts";
 import { type Penalty, withPenalties } from "./penalty.ts";
 import { buildTrainingProgram, type ProgramExtras, type TrainingProgram } from "./program.ts";
@@ -25,15 +26,27 @@ export function buildAdapterProgram(
   loss: LossParts,
   { int8, penalties = [] }: AdapterProgramOptions = {},
 ): TrainingProgram {
-  const { g, method } = adapted;
-  const trained = new Set(trainableValues(adapted).map((v) => v.name));
-  const hooks = method.hooks ? { hooks: hookPlan(adapted) } : {};
-  return buildTrainingProgram(g, withPenalties(adapted, loss, [ownPenalty, ...penalties]), trainableValues(adapted), {
-    state: adapterValues(adapted).filter((v) => !trained.has(v.name)),
-    ...hooks,
+  const { g } = adapted;
+  return buildTrainingProgram(g, adapterLoss(adapted, loss, penalties), trainableValues(adapted), {
+    state: fixedValues(adapted),
+    ...adapterHooks(adapted),
     ...(int8 ? { int8 } : {}),
   });
 }
+
+/** A task's loss with the method's own penalty and others. */
+export const adapterLoss = (adapted: AdaptedGraph, loss: LossParts, penalties: readonly Penalty[] = []): LossParts =>
+  withPenalties(adapted, loss, [ownPenalty, ...penalties]);
+
+/** Tensors of an adapter that are fed and not trained. */
+export function fixedValues(adapted: AdaptedGraph): Value[] {
+  const trained = new Set(trainableValues(adapted).map((v) => v.name));
+  return adapterValues(adapted).filter((v) => !trained.has(v.name));
+}
+
+/** The method's work between steps, where it has some. */
+export const adapterHooks = (adapted: AdaptedGraph): { readonly hooks?: HookPlan } =>
+  adapted.method.hooks ? { hooks: hookPlan(adapted) } : {};
 
 /** The plans of the method itself, not those of modules that are trained as a whole. */
 const ownPlans = ({ plans, method }: AdaptedGraph): SitePlan[] => plans.filter((plan) => plan.method === method);

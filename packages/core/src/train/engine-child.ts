@@ -29,7 +29,7 @@ async function answer(request: EngineRequest): Promise<unknown> {
     case "evaluate":
       return opened().evaluate(request.argument);
     case "keepBest":
-      return opened().keepBest();
+      return opened().keepBest(request.argument ?? undefined);
     case "bestParameters":
       return writeParameters(request.argument, await opened().bestParameters());
     case "save":

@@ -16,9 +16,9 @@ export type Parameters = Readonly<Record<string, RuntimeTensor>>;
  * caller's event loop and memory are untouched however large they are.
  */
 export interface FileEngine extends Pick<Engine, "step" | "evaluate" | "close"> {
-  /** Remembers the parameters as they are now as the best. */
-  keepBest(): Promise<void>;
-  /** A copy of the best parameters; of the current ones when `keepBest` was never called. */
+  /** Remembers the parameters as they are now as the best; of several adapters those of the given names. */
+  keepBest(names?: readonly string[]): Promise<void>;
+  /** A copy of the best parameters; of the current ones where `keepBest` was never called. */
   bestParameters(): Promise<Parameters>;
   /**
    * Writes parameters, optimiser state and best parameters into a folder that exists.
@@ -42,11 +42,15 @@ export function withFiles(engine: Engine): FileEngine {
     step: engine.step,
     evaluate: engine.evaluate,
     close: engine.close,
-    async keepBest() {
-      best = await current();
+    async keepBest(names) {
+      const now = await current();
+      best = names
+        ? { ...best, ...Object.fromEntries(Object.entries(now).filter(([name]) => names.includes(name))) }
+        : now;
     },
     async bestParameters() {
-      return best ?? (await current());
+      const now = await current();
+      return best ? { ...now, ...best } : now;
     },
     async save(folder) {
       const { parameters, optimizer, hooks } = await engine.state();

@@ -63,7 +63,7 @@ export async function createEngineProcess(
       pid: child.pid ?? -1,
       step: (argument) => call("step", argument),
       evaluate: (feeds) => call("evaluate", feeds),
-      keepBest: async () => void (await call("keepBest", null)),
+      keepBest: async (names) => void (await call("keepBest", names ?? null)),
       async bestParameters() {
         const path = join(exchangeFolder, "best.safetensors");
         await call("bestParameters", path);

@@ -13,7 +13,8 @@ export interface EngineCalls {
   open: { argument: OpenRequest; result: null };
   step: { argument: StepRequest; result: StepResult };
   evaluate: { argument: Feeds; result: Outputs };
-  keepBest: { argument: null; result: null };
+  /** Argument: names of parameters, or null for all. */
+  keepBest: { argument: readonly string[] | null; result: null };
   /** Writes the best parameters to a file at the given path. */
   bestParameters: { argument: string; result: null };
   /** Argument: the folder. */

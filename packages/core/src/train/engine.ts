@@ -1,15 +1,21 @@
 import { PeftError } from "../errors.ts";
-import type { Growth } from "../methods/method.ts";
-import { findNotFinite, globalNorm } from "../optim/clip.ts";
-import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
 import { createDropoutFeeds } from "./dropout-feeds.ts";
 import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
 import { locateNonFinite } from "./locate-non-finite.ts";
+import {
+  createMember,
+  type EngineTensors,
+  floats,
+  type Member,
+  type MemberResult,
+  type MemberSetup,
+  type MemberStep,
+  NOT_FINITE_HINT,
+} from "./member.ts";
 import { peakRss } from "./memory.ts";
-import { createHooks } from "./method-hooks.ts";
-import { type EvaluationProgram, gradientName, LOSS_SUM, LOSS_WEIGHT, type TrainingProgram } from "./program.ts";
+import { type EvaluationProgram, LOSS_SUM, LOSS_WEIGHT, type ProgramMember, type TrainingProgram } from "./program.ts";
 
 type AnyGraph = GraphFile | GraphPath;
 
@@ -25,24 +31,21 @@ export interface EngineSetup<G extends AnyGraph = AnyGraph> {
   readonly threads?: number;
   /** Steps of the whole training, for methods with a schedule. Default 0. */
   readonly totalSteps?: number;
+  /** Where the program trains several adapters at once: what each of them needs, by name, in the place of the four above. */
+  readonly members?: Readonly<Record<string, MemberSetup>>;
 }
 
-export interface StepRequest {
-  /** Number of the step, from 0: names the dropout masks. */
-  readonly step: number;
+/** A step of one adapter; `step` names the dropout masks. */
+export interface StepRequest extends MemberStep {
   /** Micro-batches; their gradients add up. */
   readonly runs: readonly Feeds[];
-  readonly learningRateScale: number;
-  /** Largest norm of the whole gradient; none by default. */
-  readonly maxGradNorm?: number;
+  /** Where several adapters are trained at once: those that make a step, in the place of the request's own numbers. */
+  readonly members?: Readonly<Record<string, MemberStep>>;
 }
 
-export interface StepResult {
-  /** Mean loss of the batch: sum of losses over sum of weights. */
-  readonly loss: number;
-  readonly weight: number;
-  /** Norm of the whole gradient of the mean loss, before clipping. */
-  readonly gradNorm: number;
+/** Loss, weight and norm are those of all adapters together where there are several. */
+export interface StepResult extends MemberResult {
+  readonly members: Readonly<Record<string, MemberResult>>;
   readonly elapsedMs: number;
   /** Resident memory of the engine's process, now and at its highest. */
   readonly rssBytes: number;
@@ -66,7 +69,15 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-const HINT = "Lower the learning rate, clip the gradient (maxGradNorm) or look at the batch.";
+/** The name of the one adapter, where there are not several. */
+const ONLY = "";
+
+const programMembers = (training: TrainingProgram<AnyGraph>): Readonly<Record<string, ProgramMember>> =>
+  training.members ?? { [ONLY]: { ...training, lossSum: LOSS_SUM, lossWeight: LOSS_WEIGHT } };
+
+/** Names of a member's state among those of all. */
+const stateName = (member: string, name: string): string =>
+  member === ONLY ? name : `${encodeURIComponent(member)}/${name}`;
 
 /**
  * An engine in the calling thread. `run` blocks it: for tests, scripts and the child process itself. Each graph is opened
@@ -80,36 +91,20 @@ const HINT = "Lower the learning rate, clip the gradient (maxGradNorm) or look a
  */
 export async function createEngine(runtime: Runtime, setup: EngineSetup): Promise<Engine> {
   const { training, evaluation } = setup;
-  const tensors = new Map<string, RuntimeTensor & { readonly data: Float32Array }>(
+  const tensors: EngineTensors = new Map(
     Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: floats(t, name).slice() }]),
   );
   const own = (name: string) =>
     tensors.get(name) ?? fail("PARAMETER", `No value was given for the parameter "${name}".`);
   const pick = (names: readonly string[]): Feeds => Object.fromEntries(names.map((name) => [name, own(name)]));
-  const values: Map<string, Float32Array> = new Map((training?.parameters ?? []).map((name) => [name, own(name).data]));
-  const sums = new Map(Array.from(values, ([name, { length }]) => [name, new Float32Array(length)]));
   const keptNames = [...(training?.parameters ?? []), ...(training?.state ?? [])];
   let kept = pick(keptNames);
-  const hookValues = new Map<string, Float32Array>(Array.from(tensors, ([name, { data }]) => [name, data]));
-  const hooks = createHooks(training?.hooks, {
-    values: hookValues,
-    totalSteps: setup.totalSteps ?? 0,
-    seed: setup.seed,
-  });
-  const optimizer =
-    training && setup.optimizer ? createOptimizer(setup.optimizer, values, setup.groups ?? []) : undefined;
-  /** Puts a larger tensor in the place of one, everywhere. */
-  const grow = ({ name, dims, data, learningRate }: Growth): void => {
-    const { dims: before } = own(name);
-    tensors.set(name, { type: "float32", dims, data });
-    hookValues.set(name, data);
-    if (values.has(name)) {
-      values.set(name, data);
-      sums.set(name, new Float32Array(data.length));
-      optimizer?.grow({ name, values: data, dims, before, followsSchedule: learningRate !== "constant" });
-    }
-    kept = pick(keptNames);
-  };
+  const members = new Map<string, Member>();
+  for (const [name, program] of Object.entries(training ? programMembers(training) : {})) {
+    const own = setup.members ? setup.members[name] : setup.optimizer && { ...setup, optimizer: setup.optimizer };
+    if (own) members.set(name, createMember(program, own, tensors));
+    else if (setup.members) fail("ENGINE", `Nothing is said about the optimiser of "${name}".`);
+  }
   const sessions: RuntimeSession[] = [];
   const open = async (graph: AnyGraph, purpose: "training" | "evaluation"): Promise<RuntimeSession> => {
     const { externalDataFolder } = graph;
@@ -141,52 +136,41 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   });
 
   return {
-    async step({ step, runs, learningRateScale, maxGradNorm }) {
-      if (!training || !trainingSession || !optimizer) {
+    async step(request) {
+      const { step, runs } = request;
+      if (!training || !trainingSession || members.size === 0) {
         throw new PeftError("ENGINE", "This engine was opened without a training graph or an optimiser.");
       }
       const started = performance.now();
-      let lossSum = 0;
-      let weight = 0;
-      for (const sum of sums.values()) sum.fill(0);
-      hooks.beforeStep?.(step);
+      const asked = Object.entries(request.members ?? { [ONLY]: request }).map(([name, own]) => {
+        const member = members.get(name) ?? fail("ENGINE", `The program trains no "${name}".`);
+        return { name, own, member };
+      });
+      for (const { own, member } of asked) member.begin(own.step);
       const masks = dropout(runs, step);
       const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...kept });
+      const wanted = request.members ? asked.flatMap(({ member }) => member.outputs) : undefined;
+      const title = (name: string): string => (name === ONLY ? "" : ` of "${name}"`);
       for (let k = 0; k < runs.length; k++) {
-        const outputs = await trainingSession.run(feedsOf(k));
-        const runLoss = floats(outputs[LOSS_SUM], LOSS_SUM)[0] ?? Number.NaN;
-        const runWeight = floats(outputs[LOSS_WEIGHT], LOSS_WEIGHT)[0] ?? Number.NaN;
-        if (!Number.isFinite(runLoss + runWeight)) {
-          const what = `the loss of micro-batch ${k} is ${runLoss}, its weight ${runWeight}`;
+        const outputs = await trainingSession.run(feedsOf(k), wanted);
+        for (const { name, member } of asked) {
+          const problem = member.add(outputs);
+          if (problem === null) continue;
+          const what = `the loss of micro-batch ${k}${title(name)} ${problem}`;
           throw await notFinite(runtime, training.graph, [feedsOf(k)], step, what);
         }
-        lossSum += runLoss;
-        weight += runWeight;
-        for (const [name, sum] of sums) accumulate(sum, floats(outputs[gradientName(name)], gradientName(name)));
       }
-      if (!(weight > 0)) {
-        throw new PeftError(
-          "EMPTY_BATCH",
-          `Step ${step}: the total weight of the batch is ${weight}; every label is ignored.`,
-        );
+      const results: Record<string, MemberResult> = {};
+      for (const { name, own, member } of asked) {
+        const result = member.update(own);
+        if (typeof result === "string")
+          throw await notFinite(runtime, training.graph, Array.from(runs.keys(), feedsOf), step, result);
+        results[name] = result;
       }
-      scale(sums, 1 / weight);
-      hooks.beforeUpdate?.(step, sums);
-      const norm = globalNorm(sums);
-      if (!Number.isFinite(norm)) {
-        const [bad] = findNotFinite(sums);
-        const what = `the gradient of "${bad?.name ?? "?"}" is ${bad?.value ?? norm}`;
-        throw await notFinite(runtime, training.graph, Array.from(runs.keys(), feedsOf), step, what);
-      }
-      // The divisor is that of torch's clip_grad_norm_.
-      if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
-      optimizer.step(sums, learningRateScale, hooks.held?.());
-      hooks.onStep?.(step, sums);
-      for (const growth of hooks.grow?.(step) ?? []) grow(growth);
+      kept = pick(keptNames); // tensors may have grown
       return {
-        loss: lossSum / weight,
-        weight,
-        gradNorm: norm,
+        ...together(Object.values(results)),
+        members: results,
         elapsedMs: performance.now() - started,
         rssBytes: process.memoryUsage.rss(),
         peakRssBytes: peakRss(),
@@ -199,34 +183,30 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
       return evaluationSession.run({ ...feeds, ...pick(evaluation.parameters) }, evaluation.outputs);
     },
     async state() {
-      const state = optimizer?.state() ?? new Map<string, Float32Array>();
-      const [bad] = findNotFinite(new Map([...values, ...state]));
-      if (bad) {
-        const done = optimizer?.stepCount() ?? 0;
-        throw new PeftError("NOT_FINITE", `Step ${done - 1}: its update made "${bad.name}" ${bad.value}.`, {
-          hint: HINT,
-          details: { step: done - 1, value: bad.name, node: null, op: null },
-        });
+      const optimizer: Record<string, Float32Array> = {};
+      const hooks: Record<string, Float32Array> = {};
+      for (const [member, { state }] of members) {
+        const own = state();
+        for (const [name, data] of own.optimizer) optimizer[stateName(member, name)] = data;
+        for (const [name, data] of Object.entries(own.hooks)) hooks[stateName(member, name)] = data;
       }
       const copies = Array.from(tensors, ([name, t]) => [name, { ...t, data: t.data.slice() }] as const);
-      return {
-        parameters: Object.fromEntries(copies),
-        optimizer: Object.fromEntries(state),
-        hooks: Object.fromEntries(Object.entries(hooks.state?.() ?? {}).map(([name, data]) => [name, data.slice()])),
-      };
+      return { parameters: Object.fromEntries(copies), optimizer, hooks };
     },
     async restore(state) {
       for (const [name, tensor] of Object.entries(state.parameters)) {
         const expected = tensors.get(name)?.data.length ?? 0;
         const data = floats(tensor, name);
         if (expected === data.length) continue;
-        const grew = hooks.grow && data.length > expected && tensor.dims.length === own(name).dims.length;
-        if (grew) grow({ name, dims: tensor.dims, data: data.slice() });
+        const growing = [...members.values()].find((member) => member.mayGrow(name));
+        const grew = growing && data.length > expected && tensor.dims.length === own(name).dims.length;
+        if (grew) growing.grow({ name, dims: tensor.dims, data: data.slice() });
         else fail("STATE_MISMATCH", `Expected ${expected} values for "${name}", received ${data.length}.`);
       }
-      optimizer?.restore(new Map(Object.entries(state.optimizer)));
+      kept = pick(keptNames);
+      for (const [name, member] of members) member.restoreOptimizer(new Map(ownState(state.optimizer, name)));
       for (const [name, tensor] of Object.entries(state.parameters)) own(name).data.set(floats(tensor, name));
-      hooks.restore?.(state.hooks);
+      for (const [name, member] of members) member.restoreHooks(Object.fromEntries(ownState(state.hooks, name)));
     },
     close,
   };
@@ -236,17 +216,22 @@ function fail(code: string, message: string): never {
   throw new PeftError(code, message);
 }
 
-function floats(tensor: RuntimeTensor | undefined, name: string): Float32Array {
-  if (tensor?.data instanceof Float32Array) return tensor.data;
-  return fail("PARAMETER", `Expected float32 values for "${name}", received ${tensor ? tensor.type : "nothing"}.`);
-}
+/** A member's entries among the states of all. */
+const ownState = (all: Readonly<Record<string, Float32Array>>, member: string): [string, Float32Array][] =>
+  Object.entries(all)
+    .filter(([name]) => name.startsWith(stateName(member, "")))
+    .map(([name, data]) => [name.slice(stateName(member, "").length), data]);
 
-function accumulate(sum: Float32Array, part: Float32Array): void {
-  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number);
-}
-
-function scale(sums: ReadonlyMap<string, Float32Array>, factor: number): void {
-  for (const sum of sums.values()) for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) * factor;
+/** What the steps of several members are as one. */
+function together(results: readonly MemberResult[]): MemberResult {
+  const [only] = results;
+  if (results.length === 1 && only) return only;
+  const weight = results.reduce((sum, result) => sum + result.weight, 0);
+  return {
+    loss: results.reduce((sum, result) => sum + result.loss * result.weight, 0) / weight,
+    weight,
+    gradNorm: Math.hypot(...results.map((result) => result.gradNorm)),
+  };
 }
 
 /** The error that ends a run at NaN or infinity, naming the first node that produced one in the first run that has one. */
@@ -262,10 +247,10 @@ async function notFinite(
     if (!origin) continue;
     const maker = origin.node === null ? "which was fed" : `made by ${origin.op} "${origin.node}"`;
     const message = `Step ${step}: ${what}. It first appears in "${origin.value}", ${maker}.`;
-    return new PeftError("NOT_FINITE", message, { hint: HINT, details: { step, ...origin } });
+    return new PeftError("NOT_FINITE", message, { hint: NOT_FINITE_HINT, details: { step, ...origin } });
   }
   return new PeftError("NOT_FINITE", `Step ${step}: ${what}; no single value of the graph is.`, {
-    hint: HINT,
+    hint: NOT_FINITE_HINT,
     details: { step },
   });
 }

@@ -17,6 +17,18 @@ export const LOSS_SUM = "loss.sum";
 export const LOSS_WEIGHT = "loss.weight";
 export const gradientName = (parameter: string): string => `grad:${parameter}`;
 
+/** One adapter's part of a training program: what it trains, and which outputs are its loss. */
+export interface ProgramMember {
+  /** Trained graph inputs, in the order of the optimiser. */
+  readonly parameters: readonly string[];
+  /** Inputs whose values are kept and not trained. */
+  readonly state: readonly string[];
+  /** The method's work between steps. */
+  readonly hooks?: HookPlan;
+  readonly lossSum: string;
+  readonly lossWeight: string;
+}
+
 /** A site of dropout: its probability and how many numbers its mask has, in symbols of the graph's inputs. */
 export interface DropoutSite {
   readonly probability: number;
@@ -37,6 +49,8 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
   readonly dropout: readonly DropoutSite[];
   /** The loss compares samples with each other: a batch is one run. */
   readonly couplesSamples: boolean;
+  /** Where several adapters are trained at once: the part of each, by name. */
+  readonly members?: Readonly<Record<string, ProgramMember>>;
 }
 
 /** A graph that is run without training, with the same parameters fed. */
@@ -46,6 +60,12 @@ export interface EvaluationProgram<G extends GraphFile | GraphPath = GraphFile> 
   readonly inputs: readonly Value[];
   readonly outputs: readonly string[];
 }
+
+/** Names of a member's loss and weight among the outputs of a graph that trains several adapters. */
+export const memberLoss = (member: string): Pick<ProgramMember, "lossSum" | "lossWeight"> => ({
+  lossSum: `${LOSS_SUM}:${member}`,
+  lossWeight: `${LOSS_WEIGHT}:${member}`,
+});
 
 /** What a training program needs beside a loss and parameters. */
 export interface ProgramExtras {

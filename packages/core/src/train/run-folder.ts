@@ -15,7 +15,7 @@ const metrics = z.record(
   z.string(),
   z.custom<number>((value) => typeof value === "number", "expected a number"),
 );
-const trainerState = z.strictObject({
+export const trainerState = z.strictObject({
   step: z.int().min(0),
   realTokens: z.number(),
   paddedTokens: z.number(),
@@ -38,7 +38,7 @@ export const startState = (): TrainerState => ({
 });
 
 const savedFile = z.strictObject({ format: z.literal(2), fingerprint: z.unknown(), state: trainerState });
-const STATE = "trainer_state.json";
+export const STATE = "trainer_state.json";
 
 /** The folder of a run: `checkpoint/` (replaced as a whole) and `metrics.jsonl`. */
 export interface RunFolder {
@@ -60,28 +60,13 @@ export interface RunFolder {
  *   METRICS_LOG_INVALID; from `restore` SAFETENSORS_INVALID, STATE_MISMATCH, OPTIMIZER_STATE_MISMATCH
  */
 export async function openRunFolder(path: string, fingerprint: Record<string, unknown>): Promise<RunFolder> {
-  await mkdir(path, { recursive: true });
-  const checkpoint = join(path, "checkpoint");
+  const checkpoint = await recoverCheckpoint(path);
   const logPath = join(path, "metrics.jsonl");
-  await recoverFolder(checkpoint);
-  for (const name of await readdir(path)) {
-    if (name.startsWith(".checkpoint.") && isTemporaryName(name)) await rm(join(path, name), { recursive: true });
-  }
   return {
     async load() {
       if (!existsSync(checkpoint)) return null;
-      const saved = await readState(join(checkpoint, STATE));
-      const differences = differingPaths(saved.fingerprint, parseNumbers(stringifyNumbers(fingerprint)));
-      if (differences.length > 0) {
-        throw new PeftError(
-          "RESUME_MISMATCH",
-          `expected the run that made the checkpoint in ${path}, received another: ${differences.join(", ")} differ.`,
-          {
-            hint: "Use another folder, or delete this one to start again.",
-            details: { differences, saved: saved.fingerprint, now: fingerprint },
-          },
-        );
-      }
+      const saved = await readState(join(checkpoint, STATE), savedFile);
+      checkFingerprint(path, saved.fingerprint, fingerprint);
       const records = existsSync(logPath) ? await readMetrics(logPath) : [];
       const history = historyOf(records, saved.state.step, logPath);
       return { state: saved.state, history };
@@ -98,7 +83,30 @@ export async function openRunFolder(path: string, fingerprint: Record<string, un
   };
 }
 
-async function readState(path: string): Promise<z.output<typeof savedFile>> {
+/** @throws PeftError RESUME_MISMATCH naming what differs between the run that was saved and the one that goes on. */
+export function checkFingerprint(path: string, saved: unknown, now: Record<string, unknown>): void {
+  const differences = differingPaths(saved, parseNumbers(stringifyNumbers(now)));
+  if (differences.length === 0) return;
+  throw new PeftError(
+    "RESUME_MISMATCH",
+    `expected the run that made the checkpoint in ${path}, received another: ${differences.join(", ")} differ.`,
+    { hint: "Use another folder, or delete this one to start again.", details: { differences, saved, now } },
+  );
+}
+
+/** Puts a checkpoint that was being replaced in order, and removes what a killed run left half written. */
+export async function recoverCheckpoint(path: string): Promise<string> {
+  await mkdir(path, { recursive: true });
+  const checkpoint = join(path, "checkpoint");
+  await recoverFolder(checkpoint);
+  for (const name of await readdir(path)) {
+    if (name.startsWith(".checkpoint.") && isTemporaryName(name)) await rm(join(path, name), { recursive: true });
+  }
+  return checkpoint;
+}
+
+/** @throws PeftError CHECKPOINT_INVALID, CONFIG_INVALID */
+export async function readState<T>(path: string, schema: z.ZodType<T>): Promise<T> {
   let value: unknown;
   try {
     value = parseNumbers(await readFile(path, "utf8"));
@@ -108,7 +116,7 @@ async function readState(path: string): Promise<z.output<typeof savedFile>> {
       cause,
     });
   }
-  return parseConfig(savedFile, value, path);
+  return parseConfig(schema, value, path);
 }
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>

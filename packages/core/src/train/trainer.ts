@@ -17,7 +17,7 @@ import { type TrainOptions, trainOptions } from "./options.ts";
 import { openPrefixCache } from "./prefix/prefix-cache.ts";
 import { createProgress } from "./progress.ts";
 import { withRecomputation } from "./recompute.ts";
-import { openRunFolder, startState, type TrainerState } from "./run-folder.ts";
+import { openRunFolder, type RunFolder, startState, type TrainerState } from "./run-folder.ts";
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
 export type {
@@ -42,21 +42,37 @@ export type {
  * const result = await train({ training, parameters, data, options: { optimizer: { type: "adamw", learningRate: 1e-3 } } });
  */
 export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingResult> {
+  return trainOver(run, {
+    openFolder: async (options) =>
+      run.folder === undefined ? null : openRunFolder(run.folder, await fingerprintOf(run, options)),
+    openEngine,
+  });
+}
+
+/** Where a run's steps are made and its checkpoints go. */
+export interface TrainingGround<Sample> {
+  openFolder(options: TrainOptions): Promise<RunFolder | null>;
+  openEngine(run: TrainingRun<Sample>, options: TrainOptions, totalSteps: number): Promise<FileEngine>;
+}
+
+/** The loop of {@link train}, over an engine and a folder that may be shared with other runs. */
+export async function trainOver<Sample>(
+  run: TrainingRun<Sample>,
+  ground: TrainingGround<Sample>,
+): Promise<TrainingResult> {
   const started = performance.now();
   const options = parseConfig(trainOptions, run.options, "training options");
   checkRun(run, options);
   if (options.availableMemory !== "unlimited") {
     await checkMemory(run, options, options.availableMemory ?? freeMemory());
   }
-  const stepsPerEpoch = batchCount(run.data.samples.length, options.batchSize);
-  // 0.07 epochs of 100 steps are 7.000000000000001 in floating point, and 7 steps.
-  const totalSteps = Math.ceil(options.epochs * stepsPerEpoch - 1e-9);
-  const folder = run.folder === undefined ? null : await openRunFolder(run.folder, await fingerprintOf(run, options));
+  const { stepsPerEpoch, totalSteps } = stepCounts(run.data.samples.length, options);
+  const folder = await ground.openFolder(options);
   const resumed = folder ? await folder.load() : null;
   const state: TrainerState = resumed?.state ?? startState();
   const history: History = resumed?.history ?? { losses: [], evaluations: [] };
   await using cache = options.prefixCache === "off" ? null : await openPrefixCache(run, options);
-  const engine = await openEngine(cache ? { ...run, training: cache.training } : run, options, totalSteps);
+  const engine = await ground.openEngine(cache ? { ...run, training: cache.training } : run, options, totalSteps);
   let log: MetricsLog | null = null;
   try {
     if (folder && resumed) await folder.restore(engine);
@@ -134,6 +150,16 @@ export async function train<Sample>(run: TrainingRun<Sample>): Promise<TrainingR
       await log?.close();
     }
   }
+}
+
+/** Optimiser steps of an epoch, and of the whole run. */
+export function stepCounts(
+  samples: number,
+  { batchSize, epochs }: Pick<TrainOptions, "batchSize" | "epochs">,
+): { readonly stepsPerEpoch: number; readonly totalSteps: number } {
+  const stepsPerEpoch = batchCount(samples, batchSize);
+  // 0.07 epochs of 100 steps are 7.000000000000001 in floating point, and 7 steps.
+  return { stepsPerEpoch, totalSteps: Math.ceil(epochs * stepsPerEpoch - 1e-9) };
 }
 
 /** What options and data must fit together for. */
