@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods module-adapters curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers tri-adapt. Without an argument all of them, in this order.
+Parts: models onnx gradients exports fused names adapters methods module-adapters prompts curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers tri-adapt. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -34,6 +34,7 @@ from generators import (  # noqa: E402
     onnx_exports,
     optimizers,
     papers,
+    prompts,
     quantized,
     spatial,
     tri_adapt,
@@ -49,6 +50,7 @@ PARTS = {
     "adapters": adapters.make,
     "methods": methods.make,
     "module-adapters": module_adapters.make,
+    "prompts": prompts.make,
     "curve": curve.make,
     "losses": losses.make,
     "density": density.make,

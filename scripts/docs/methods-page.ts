@@ -13,7 +13,7 @@ const module = (name: string, kind: SiteKind, rows: number, weightShape: readonl
   hasBias: kind !== "embedding",
 });
 
-/** Query and value of BERT-base's twelve layers; for methods without linear modules its norms or its embedding of words. */
+/** Query and value of BERT-base's twelve layers; for methods without linear modules its norms, its attention blocks or its embedding of words. */
 function bertSites(kinds: readonly SiteKind[]): SiteShape[] {
   const layers = Array.from({ length: 12 }, (_, i) => `encoder.layer.${i}`);
   if (kinds.includes("linear")) {
@@ -25,7 +25,12 @@ function bertSites(kinds: readonly SiteKind[]): SiteShape[] {
     const names = layers.flatMap((at) => [`${at}.attention.output.LayerNorm`, `${at}.output.LayerNorm`]);
     return ["embeddings.LayerNorm", ...names].map((name) => module(name, "norm", hidden, [hidden]));
   }
-  return [module("embeddings.word_embeddings", "embedding", 30_522, [30_522, hidden])];
+  if (kinds.includes("attention")) {
+    const sizes = { heads: 12, keyHeads: 12, keyWidth: 64, valueWidth: 64, hidden, crosses: false };
+    return layers.map((at) => ({ ...module(`${at}.attention.self`, "attention", hidden, []), attention: sizes }));
+  }
+  const kind = kinds.includes("tokens") ? "tokens" : "embedding";
+  return [module("embeddings.word_embeddings", kind, 30_522, [30_522, hidden])];
 }
 
 /** Trained values at the default configuration, from shapes alone. */

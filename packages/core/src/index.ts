@@ -1,5 +1,6 @@
 export { type Adapter, adapterOf, initialParameters, type TensorValues, trainedCount } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
+export { findAttention } from "./adapters/attention/find-attention.ts";
 export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
 export {
@@ -157,6 +158,8 @@ export { type MissConfig, miss } from "./methods/miss.ts";
 export { type MosConfig, mos } from "./methods/mos.ts";
 export { type OftConfig, oft } from "./methods/oft.ts";
 export { type PacaConfig, paca } from "./methods/paca.ts";
+export { type PrefixTuningConfig, prefixTuning } from "./methods/prefix-tuning.ts";
+export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.ts";
 export { type QwhaConfig, qwha } from "./methods/qwha.ts";
 export { type RandloraConfig, randlora } from "./methods/randlora.ts";
 export { listMethods, methodOf } from "./methods/registry.ts";

@@ -160,7 +160,7 @@ export function adaptedSites(
       Object.values(keys).some((key) => adapter.tensors.has(`${site.name}.${key}`));
     const fits = method.kinds.includes(site.kind) && (method.refuses?.(site, adapter.config) ?? null) === null;
     if (adapter.tensors.has(`${site.name}.${full.keys["weight"]}`)) whole.push(site);
-    else if (fits && has(method.keys)) adapted.push(site);
+    else if (fits && (method.wholeModel || has(method.keys))) adapted.push(site);
   }
   const plans = [...planSaved(whole), ...planSites(adapted, method, adapter.config)];
   const order = new Map(sites.map((site, i) => [site.name, i]));

@@ -11,6 +11,7 @@ import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { type LoraFactors, loraFromFactors, tensorOf } from "./lora-from-factors.ts";
 import { frozenSite } from "./operands.ts";
 import { parameterName } from "./parameters.ts";
+import { requireDelta } from "./require-delta.ts";
 import type { Site } from "./site.ts";
 import { findSites } from "./sites.ts";
 import { savedSites } from "./targets.ts";
@@ -50,6 +51,7 @@ export interface LoraConversion {
  */
 export function convertToLora(model: Model, adapter: Adapter, size: LoraSize): LoraConversion {
   checkSize(size);
+  requireDelta(adapter, "converted");
   const { graph } = prepareModel(model);
   const sites = findSites({ ...model, graph });
   const saved = new Set(adapter.type === full.type ? savedSites(sites, adapter.config) : []);

@@ -8,16 +8,20 @@ import { type ByRole, declared, type ForwardInput, type Method, type SublayerVal
 import { isFloating } from "../onnx/element-type.ts";
 import type { Dim, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
+import { blockRewrites } from "./attention/block-rewrites.ts";
 import { frozenValues, sublayerAt } from "./frozen-values.ts";
 import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
+import { ownValues, roleValues } from "./role-values.ts";
 import { declareRowInputs, rowValues, rowView, type SiteLayout } from "./row-inputs.ts";
 import { batchOf, rowLayoutAt } from "./row-layout.ts";
 import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
 import type { Site, SiteUse } from "./site.ts";
 import { findSites } from "./sites.ts";
+import { lengthenInputs, realTokens } from "./tokens/lengthen.ts";
+import { withBlocks } from "./with-blocks.ts";
 
 export interface InjectOptions<C extends object = object> {
   readonly method: Method<C>;
@@ -74,7 +78,8 @@ export function planAdapter<C extends object>(original: Model, options: InjectOp
   const model = cutCache(prepareModel(original));
   const { method } = options;
   const config = parseAdapterConfig(method, options.config);
-  const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
+  const modules = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
+  const sites = withBlocks(model, modules, method);
   const { adapted, saved, skipped } = selectSites(model, sites, method, config);
   const behind = valuesBehind(model.graph, options.wantedOutputs ?? model.graph.outputs.map((v) => v.name));
   const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));
@@ -105,9 +110,11 @@ export function planAdapter<C extends object>(original: Model, options: InjectOp
  */
 export function injectAdapter<C extends object>(original: Model, options: InjectOptions<C>): AdaptedGraph {
   const plan = planAdapter(original, options);
-  const { model } = plan;
-  const g = buildAdapted(model, plan.plans, options.training ?? false);
-  const outputs = new Map(model.graph.outputs.map(({ name }) => [name, unrounded(g, g.value(name))]));
+  const { model, plans } = plan;
+  const g = buildAdapted(model, plans, options.training ?? false);
+  const outputs = new Map(
+    model.graph.outputs.map(({ name }) => [name, realTokens(g, name, unrounded(g, g.value(name)), plans, model.graph)]),
+  );
   return { ...plan, g, outputs };
 }
 
@@ -122,24 +129,28 @@ export function unrounded(g: Builder, value: Value): Value {
 export function buildAdapted(model: Model, plans: readonly SitePlan[], training: boolean): Builder {
   const graph = withParameters(model.graph, plans);
   const batch = (): Dim => batchOf(model.graph);
+  const valuesOf = roleValues(plans);
+  const blocks = blockRewrites(model, plans, valuesOf);
   const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
   for (const plan of plans) {
     if (isReplacement(plan)) continue;
     for (const use of plan.site.uses) byOutput.set(placeOf(plan, use).output, { plan, use });
   }
-  const replace = (builder: Builder, node: Node): boolean => {
+  let longer = new Map<string, Value>();
+  const replace = (builder: Builder, given: Node): boolean => {
+    const node = { ...given, inputs: given.inputs.map((name) => longer.get(name)?.name ?? name) };
     const adapted = node.outputs.flatMap((name) => byOutput.get(name) ?? []);
-    if (adapted.length === 0) return false;
+    if (adapted.length === 0) return blocks(builder, node);
     // A Split makes the outputs of several modules: it is added once, under other names where they are adapted.
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
-    builder.addNode({ ...node, inputs: [...node.inputs], outputs });
+    builder.addNode({ ...node, outputs });
     for (const { plan, use } of adapted) {
       const { input, output } = placeOf(plan, use);
-      const [x, y] = [builder.value(input), builder.value(innerName(output))];
+      const [x, y] = [longer.get(input) ?? builder.value(input), builder.value(innerName(output))];
       const layout = (): SiteLayout => siteLayout(builder, plan.site.name, x, y, batch());
       const sublayer = sublayerAt(builder, graph, use, (value) => value);
       const result = adaptedResult(builder, plan, use, {
-        ...{ x, y, rows: rowValues(builder, plan), layout },
+        ...{ x, y, rows: rowValues(builder, plan), layout, values: valuesOf(builder, plan) },
         ...(sublayer ? { sublayer } : {}),
       });
       builder.op("Identity", [result], {}, { outputs: [output] });
@@ -148,7 +159,8 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   };
   const prepare = (builder: Builder): Map<string, Value> => {
     declareRowInputs(builder, plans, batch);
-    return new Map();
+    longer = lengthenInputs(builder, plans);
+    return longer;
   };
   return importGraph(graph, opsetOf(model), { training, replace, prepare });
 }
@@ -181,13 +193,14 @@ export interface UseValues {
   readonly rows: ByRole<Value>;
   readonly layout: () => SiteLayout;
   readonly sublayer?: SublayerValues;
+  /** The method's tensors by role, with what it derives from them; default its tensors. */
+  readonly values?: ByRole<Value>;
 }
 
 /** The adapted result of a use, in the type and shape of y. */
 export function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, at: UseValues): Value {
-  const { x, y, rows, layout, sublayer } = at;
   const { site, method, config } = plan;
-  const values = Object.fromEntries([...plan.shared, ...plan.parameters].map((p) => [p.role, g.value(p.name)]));
+  const { x, y, rows, layout, sublayer, values = ownValues(g, plan) } = at;
   return g.scoped(`${site.name}/${method.type.toLowerCase()}`, () => {
     const view = rowView(g, plan, isFloating(x.type) ? g.cast(x, "float32") : x, g.cast(y, "float32"), layout);
     const input: ForwardInput = {

@@ -12,6 +12,7 @@ import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { collectSlices, operandsOf } from "./merge-slices.ts";
 import { frozenSite, transposed } from "./operands.ts";
 import { operandType, readsFlipped } from "./replace-operands.ts";
+import { requireDelta } from "./require-delta.ts";
 import type { Operand, Site } from "./site.ts";
 import { findSites } from "./sites.ts";
 
@@ -40,6 +41,7 @@ export const unmergeAdapter = (merged: Model, adapter: Adapter, base: Model | nu
   applyDeltas(merged, adapter, -1, base);
 
 function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Model | null): Model {
+  requireDelta(adapter, "merged");
   const model = prepareModel(original);
   const graph = copyGraph(model.graph);
   const index = indexGraph(graph);

@@ -49,6 +49,13 @@ export function planSites(sites: readonly Site[], method: Method, config: Adapte
   });
 }
 
+/** What a method adds at one of several sites, under the site's own config. */
+export const planSite = (site: Site, all: readonly Site[], method: Method, config: object): SitePlan => ({
+  ...{ site, method, config },
+  parameters: planned(method.parameters(site, config, all), method, site.name),
+  shared: planned(method.shared?.(all, config) ?? {}, method, null),
+});
+
 /** Modules that are trained as a whole. */
 export const planSaved = (sites: readonly Site[]): SitePlan[] => planSites(sites, full, {});
 

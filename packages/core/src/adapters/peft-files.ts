@@ -112,9 +112,10 @@ export function fromPeft({
     else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType: type });
   }
   const parsed = parseAdapterConfig(method, own);
-  const { pieces } = method.peft ?? {};
+  const { pieces, read } = method.peft ?? {};
   const whole = pieces ? pieces.read({ config: parsed, tensors: data }).tensors : data;
-  return { type: method.type, config: parsed, tensors: whole, otherFields };
+  const form = read?.({ config: parsed, tensors: whole }) ?? { config: parsed, tensors: whole };
+  return { type: method.type, config: form.config as AdapterConfig, tensors: form.tensors, otherFields };
 }
 
 /**

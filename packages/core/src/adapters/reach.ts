@@ -26,7 +26,7 @@ export function valuesBehind(graph: Graph, outputs: readonly string[]): Set<stri
 
 /** True when one of the outputs depends on the site. */
 export const isReached = (site: Site, behind: ReadonlySet<string>): boolean =>
-  site.uses.some(({ output }) => behind.has(output));
+  site.uses.some(({ output }) => behind.has(output)) || (site.uses.length === 0 && behind.has(site.output));
 
 /** Values that an output shows with nothing but a change of shape or a selection: value name to output name. */
 export function directOutputs(graph: Graph): Map<string, string> {

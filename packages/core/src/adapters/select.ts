@@ -59,6 +59,7 @@ export function selectSites<C extends object>(
     method.kinds.includes(site.kind)
       ? (method.refuses?.(site, config) ?? null)
       : `it is of kind ${site.kind}, and ${method.type} adapts ${kinds}`;
+  if (method.wholeModel) return { adapted: wholeModel(sites, method, config), saved, skipped: [] };
   if (config.targetModules === undefined) {
     const { defaultTargets } = method;
     if (!defaultTargets) {
@@ -86,4 +87,30 @@ export function selectSites<C extends object>(
     });
   }
   return { adapted, saved, skipped };
+}
+
+/** All fitting sites of a method that adapts them together. */
+function wholeModel<C extends object>(sites: readonly Site[], method: Method<C>, config: AdapterConfig<C>): Site[] {
+  const given = (["targetModules", "excludeModules", "layersToTransform", "layersPattern"] as const).find(
+    (field) => config[field] !== undefined,
+  );
+  if (given) {
+    throw new PeftError(
+      "TARGETS_INVALID",
+      `${method.type} takes no ${given}: one tensor serves all blocks of the model.`,
+    );
+  }
+  const fitting = sites.filter((site) => method.kinds.includes(site.kind));
+  if (fitting.length === 0) {
+    throw new PeftError("TARGETS_NOT_FOUND", `The model has no site of kind ${method.kinds.join(" or ")}.`);
+  }
+  for (const site of fitting) {
+    const reason = site.refusal ?? method.refuses?.(site, config) ?? null;
+    if (reason !== null) {
+      throw new PeftError("TARGETS_UNSUITABLE", `${method.type} cannot adapt "${site.name}": ${reason}.`, {
+        details: { skipped: [{ site: site.name, reason }] },
+      });
+    }
+  }
+  return fitting;
 }

@@ -1,8 +1,29 @@
 import type { Node } from "../onnx/ir.ts";
 import type { PackedWeight } from "../quantization/packed-weight.ts";
 
-/** What a site is, for the methods that can adapt it. */
-export type SiteKind = "linear" | "embedding" | "norm" | "conv";
+/** What a module with a weight is. */
+export type ModuleKind = "linear" | "embedding" | "norm" | "conv";
+
+/**
+ * What a site is, for the methods that can adapt it: a module, an "attention" block, or the "tokens" of a sequence where they
+ * have become vectors.
+ */
+export type SiteKind = ModuleKind | "attention" | "tokens";
+
+/** Sizes of an attention block. */
+export interface AttentionSizes {
+  /** Of the queries. */
+  readonly heads: number;
+  /** Of keys and values: several heads of queries may share one. */
+  readonly keyHeads: number;
+  /** Width of one head's keys, and of its values. */
+  readonly keyWidth: number;
+  readonly valueWidth: number;
+  /** Width of the hidden states that keys are projected from; null where no single linear layer makes them. */
+  readonly hidden: number | null;
+  /** Keys come from another sequence than queries. */
+  readonly crosses: boolean;
+}
 
 /** How the kernel of a convolution moves: ONNX's attributes, one number per spatial axis; pads [heads..., tails...]. */
 export interface ConvWindow {
@@ -28,11 +49,11 @@ export interface SiteShape {
   /** Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query". */
   readonly name: string;
   readonly kind: SiteKind;
-  /** linear: input width; embedding: rows; norm: width; conv: input channels. */
+  /** linear: input width; embedding, tokens: rows; norm: width; conv: input channels; attention: width of all keys. */
   readonly inFeatures: number;
-  /** linear: output width; embedding: width of a row; norm: width; conv: output channels. */
+  /** linear: output width; embedding, tokens: width of a row; norm: width; conv: output channels; attention: width of all values. */
   readonly outFeatures: number;
-  /** Shape of the module's `weight` in PyTorch: [out, in], [rows, width], [width] or [out, in / groups, ...kernel]. */
+  /** Shape of the module's `weight` in PyTorch: [out, in], [rows, width], [width] or [out, in / groups, ...kernel]; attention: []. */
   readonly weightShape: readonly number[];
   readonly hasBias: boolean;
   /** The module's weight is [in, out] in PyTorch (GPT-2's Conv1D), and so is `weightShape`. Default false. */
@@ -41,6 +62,10 @@ export interface SiteShape {
   readonly window?: ConvWindow;
   /** linear: the residual branch that it begins or ends. */
   readonly sublayer?: SublayerShape;
+  /** attention: its sizes. */
+  readonly attention?: AttentionSizes;
+  /** tokens: why the sequence cannot be made longer. */
+  readonly refusal?: string;
 }
 
 /** One place where a node reads a weight or bias. */
@@ -107,6 +132,54 @@ export interface SiteUse {
   readonly sublayer?: SublayerUse;
 }
 
+/** What is done to a product of queries and keys before the softmax, or to keys before the product. */
+export interface ScoreStep {
+  readonly op: "Mul" | "Div" | "Tanh";
+  /** Name of the one number that multiplies or divides. */
+  readonly by?: string;
+}
+
+/** A linear layer that makes the queries, keys or values of an attention block, or takes its result. */
+export interface Projection {
+  readonly site: Site;
+  readonly use: SiteUse;
+  /** Its own output features, where one layer makes several of them. */
+  readonly slice: FeatureSlice | null;
+}
+
+/** The nodes of softmax(steps(Q·Kᵀ) + masks)·V, and the layers around. */
+export interface AttentionBlock {
+  /** Q·Kᵀ, the softmax, and the product of probabilities and V. */
+  readonly keyProduct: Node;
+  readonly softmax: Node;
+  readonly valueProduct: Node;
+  readonly keySteps: readonly ScoreStep[];
+  readonly scoreSteps: readonly ScoreStep[];
+  /** Heads that K and V have where they are multiplied: all those of the queries when shared ones were repeated. */
+  readonly productHeads: number;
+  /** Dropout of the probabilities in training. */
+  readonly dropout: number;
+  readonly query: Projection | null;
+  readonly key: Projection | null;
+  readonly value: Projection | null;
+}
+
+/** An input of a model that has an entry for every token: [batch, tokens]. */
+export interface TokenInput {
+  readonly name: string;
+  /** What it says of a virtual token. */
+  readonly fill: "token" | "one" | "zero" | "position";
+  /** The id that stands for one; its vector is replaced. */
+  readonly token?: number;
+}
+
+/** The sequence that a model reads. */
+export interface TokenSequence {
+  /** The symbol of its length. */
+  readonly length: string;
+  readonly inputs: readonly TokenInput[];
+}
+
 /** A place an adapter can attach: one module of the original model. */
 export interface Site extends SiteShape {
   /** Name of the weight's initialiser (of the first use); of a packed weight that of its integers. */
@@ -124,6 +197,10 @@ export interface Site extends SiteShape {
   readonly input: string;
   readonly output: string;
   readonly uses: readonly SiteUse[];
+  /** attention: its nodes; it has no weight and no `uses` of its own. */
+  readonly block?: AttentionBlock;
+  /** tokens: the inputs that have to be longer by as many entries as there are virtual tokens. */
+  readonly sequence?: TokenSequence;
   /** Where the name comes from; "weight" means that nothing but the initialiser's own name was there. */
   readonly nameSource: "scope" | "parameter" | "weight";
 }

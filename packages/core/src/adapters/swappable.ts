@@ -1,16 +1,18 @@
 import { PeftError } from "../errors.ts";
 import { toModel } from "../graph/to-model.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
-import { declared } from "../methods/method.ts";
+import { declared, type Method } from "../methods/method.ts";
 import type { Model } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { type AdapterPlan, buildAdapted, type InjectOptions, isReplacement, planAdapter } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
-import type { AdapterParameter, SitePlan } from "./parameters.ts";
+import { type AdapterParameter, parametersOf, planSite, type SitePlan } from "./parameters.ts";
 import type { Site } from "./site.ts";
 import { findSites } from "./sites.ts";
+import { realTokens } from "./tokens/lengthen.ts";
+import { withBlocks } from "./with-blocks.ts";
 
 /** A model that takes its adapter as inputs, and what is needed to feed it. */
 export interface SwappableModel {
@@ -38,7 +40,8 @@ export function makeSwappable<C extends object>(
   options: Omit<InjectOptions<C>, "training">,
 ): SwappableModel {
   const model = prepareModel(original);
-  const sites = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
+  const modules = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
+  const sites = withBlocks(model, modules, options.method);
   const adapted = planAdapter(model, { ...options, sites });
   if (declared(adapted.method.neutral, adapted.config) === "none") {
     throw new PeftError(
@@ -49,18 +52,21 @@ export function makeSwappable<C extends object>(
   }
   const plans = servedPlans(adapted);
   const g = buildAdapted(model, plans, false);
-  for (const { name } of model.graph.outputs) g.output(g.value(name), name);
+  for (const { name } of model.graph.outputs) g.output(realTokens(g, name, g.value(name), plans, model.graph), name);
   const served = toModel(g.finish({ name: model.graph.name }), opsetOf(model), model.metadata);
   const opsets = new Map([...model.opsets, ...served.opsets]);
-  return { model: { ...served, opsets }, base: model, sites, plans, parameters: adapted.parameters };
+  return { model: { ...served, opsets }, base: model, sites, plans, parameters: parametersOf(plans) };
 }
 
 /** An adapter's plans with configurations that have no numbers of their own, where the method has such a one. */
-export const servedPlans = ({ plans }: AdapterPlan): SitePlan[] =>
-  plans.map((plan): SitePlan => {
-    const { swap } = plan.method;
-    return swap ? { ...plan, config: swap.config(plan.config) } : plan;
+export function servedPlans({ plans }: AdapterPlan): SitePlan[] {
+  const sitesOf = (method: Method): Site[] => plans.flatMap((plan) => (plan.method === method ? [plan.site] : []));
+  return plans.map((plan): SitePlan => {
+    const { site, method } = plan;
+    const config = method.swap?.config(plan.config);
+    return config ? planSite(site, sitesOf(method), method, config) : plan;
   });
+}
 
 /** What feeds of adapters are made from. */
 export type ServedSites = Pick<SwappableModel, "base" | "sites" | "plans">;
@@ -101,7 +107,9 @@ export function adapterFeeds(swappable: ServedSites, adapter: Adapter | null): R
   for (const plan of adaptedSites(swappable.base.graph, swappable.sites, adapter)) {
     checkConfig(plan, served.get(plan.site.name));
     const tensors = foldedTensors(plan);
-    for (const { name, role } of [...plan.shared, ...plan.parameters]) {
+    const target = served.get(plan.site.name);
+    const { shared, parameters } = target?.method === plan.method ? target : plan;
+    for (const { name, role } of [...shared, ...parameters]) {
       const tensor = tensors[role];
       if (!Object.hasOwn(feeds, name)) outside.push(name);
       else if (tensor) feeds[name] = feed(tensor.dims, tensor.data);

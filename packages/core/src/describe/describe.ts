@@ -1,7 +1,7 @@
 import { injectAdapter, trainableValues } from "../adapters/inject.ts";
 import { isReached, valuesBehind } from "../adapters/reach.ts";
 import type { AdapterConfigInput } from "../adapters/select.ts";
-import type { Site, SiteKind } from "../adapters/site.ts";
+import type { ModuleKind, Site } from "../adapters/site.ts";
 import { findSites } from "../adapters/sites.ts";
 import { differentiate } from "../autodiff/differentiate.ts";
 import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
@@ -45,7 +45,7 @@ export interface ModelDescription {
     /** All floating-point values in initialisers; of packed weights what they stand for, not their scales. */
     readonly total: number;
     /** Those of sites, weights and biases; a shared weight counts once. */
-    readonly byKind: Readonly<Record<SiteKind, number>>;
+    readonly byKind: Readonly<Record<ModuleKind, number>>;
   };
   readonly wantedOutput: string;
   /** null when an operator is in the way. */
@@ -128,7 +128,10 @@ function countParameters(graph: Graph, sites: readonly Site[]): ModelDescription
     seen.add(name);
     return sizes.get(name) ?? 0;
   };
-  for (const { kind, weight, bias } of sites) counts[kind] += take(weight) + (bias === undefined ? 0 : take(bias));
+  for (const { kind, weight, bias } of sites) {
+    if (kind === "attention" || kind === "tokens") continue; // their weights are those of modules
+    counts[kind] += take(weight) + (bias === undefined ? 0 : take(bias));
+  }
   return { total: [...sizes.values()].reduce((sum, size) => sum + size, 0), byKind: counts };
 }
 

@@ -68,11 +68,18 @@ function constantOf({ op, domain, attributes }: Node): TensorData | null {
 /** 0.1 is stored as 0.10000000149 in float32; equal probabilities share a pool of masks. */
 const roundProbability = (p: number): number => Number(p.toPrecision(6));
 
-function addDropout(g: Builder, node: Node): void {
-  const [x, ratio] = [g.value(node.inputs[0] ?? ""), g.tensorOf(node.inputs[1] ?? "")];
+/** The share of values that a Dropout node sets to 0 in training. */
+export function dropoutRatio(g: Builder, node: Node): number {
+  const ratio = g.tensorOf(node.inputs[1] ?? "");
   const attribute = node.attributes["ratio"];
-  const p = ratio ? (toFloat32Array(ratio)[0] ?? 0.5) : attribute?.type === "float" ? attribute.value : 0.5;
-  g.op("Identity", [g.dropout(x, roundProbability(p))], {}, { outputs: [node.outputs[0] ?? ""] });
+  return roundProbability(
+    ratio ? (toFloat32Array(ratio)[0] ?? 0.5) : attribute?.type === "float" ? attribute.value : 0.5,
+  );
+}
+
+function addDropout(g: Builder, node: Node): void {
+  const dropped = g.dropout(g.value(node.inputs[0] ?? ""), dropoutRatio(g, node));
+  g.op("Identity", [dropped], {}, { outputs: [node.outputs[0] ?? ""] });
 }
 
 const graphOf = (node: Node, name: string): Graph => {

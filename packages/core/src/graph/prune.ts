@@ -20,7 +20,8 @@ export interface PruneOptions {
 
 /**
  * Removes pass-through nodes, nodes nobody reads and initialisers nobody reads. `outputs` maps output names to the
- * values they show; an Identity is added only where a name differs from its value's.
+ * values they show; an Identity is added only where a name differs from its value's. A value that has the name of an output which
+ * shows another one gets a new name.
  */
 export function pruneDeadNodes(
   graph: Graph,
@@ -52,13 +53,21 @@ export function pruneDeadNodes(
     for (const name of capturedBy(node)) needed.add(name);
   }
   alive.reverse();
+  const inner = innerNames(alive, shown);
+  const renamed = (name: string): string => inner.get(name) ?? name;
+  if (inner.size > 0) {
+    for (const node of alive) {
+      node.inputs = node.inputs.map(renamed);
+      node.outputs = node.outputs.map(renamed);
+    }
+  }
   for (const { name, source } of shown) {
     if (name !== source) {
       alive.push({
         name: `output/${name}`,
         op: "Identity",
         domain: "",
-        inputs: [source],
+        inputs: [renamed(source)],
         outputs: [name],
         attributes: {},
         metadata: {},
@@ -73,4 +82,20 @@ export function pruneDeadNodes(
     initializers: new Map([...graph.initializers].filter(([name]) => isRead(name))),
     values: new Map([...graph.values].filter(([name]) => isRead(name) || outputs.has(name))),
   };
+}
+
+/** New names for values that nodes make under the name of an output that shows another value. */
+function innerNames(
+  nodes: readonly Node[],
+  shown: readonly { readonly name: string; readonly source: string }[],
+): Map<string, string> {
+  const moved = new Set(shown.flatMap(({ name, source }) => (name === source ? [] : [name])));
+  if (moved.size === 0) return new Map();
+  const made = new Set(nodes.flatMap((node) => node.outputs));
+  const fresh = (name: string): string => {
+    let own = `${name}:inner`;
+    while (made.has(own)) own = `${own}'`;
+    return own;
+  };
+  return new Map([...moved].filter((name) => made.has(name)).map((name) => [name, fresh(name)]));
 }

@@ -143,7 +143,7 @@ describe.each(
   };
   /** What an adapter makes of the model without being merged. */
   const served = async (adapter: Adapter, feeds: Feeds = {}): Promise<Float32Array> => {
-    const adapted = inject();
+    const adapted = injectAdapter(model, { method, config: adapter.config, wantedOutputs: ["logits"] });
     const remade = initialParameters(adapted, 1); // what files leave out
     const values = adapted.parameters.map(
       ({ name }) => [name, adapter.tensors.get(name)?.data ?? remade.get(name)!] as const,
@@ -183,7 +183,9 @@ describe.each(
     expect(back.type).toBe(adapter.type);
     // Modules that a method chose by itself are named in the file: peft has no defaults for most models.
     const chosen = inject().plans.flatMap(({ site, method: own }) => (own.type === method.type ? [site.name] : []));
-    expect(back.config).toEqual({ ...adapter.config, targetModules: adapter.config.targetModules ?? chosen });
+    const read = (method.peft?.read?.(adapter).config ?? adapter.config) as typeof adapter.config;
+    const targets = method.wholeModel ? {} : { targetModules: read.targetModules ?? chosen };
+    expect(back.config).toEqual({ ...read, ...targets });
     expect(back.tensors).toEqual(adapter.tensors);
     if (adapter.config !== own.config) {
       // Written in another form: the same model all the same.

@@ -355,4 +355,24 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "Gradients and two optimiser slots for every value of the chosen modules.",
     source: "What `modules_to_save` of `peft` is. No type of its own there.",
   },
+  PREFIX_TUNING: {
+    title: "Prefix tuning (P-tuning v2)",
+    parameters: "2 numVirtualTokens h (keys and values of a block)",
+    use: "When the weights must stay as they are and a task is steered by what every block sees: one small table per task, the same session for all of them, decoders with their caches included. With `prefixProjection` it trains more steadily and is stored as the same table.",
+    avoid:
+      "Where the change has to be merged: it costs its keys in every run. In short runs at LoRA's learning rates, since it wants 5e-3 to 3e-2; where all positions of a learned table are taken, for it shifts them.",
+    cost: "numVirtualTokens more columns in the scores of every block. Hidden states keep their length.",
+    source: "Li and Liang 2021; P-tuning v2, Liu et al. 2021. Files of `peft`.",
+    example: { numVirtualTokens: 20 },
+  },
+  PROMPT_TUNING: {
+    title: "Prompt tuning",
+    parameters: "numVirtualTokens · width, once",
+    use: "The smallest adapter for a task of a large model: some vectors before the words. Models of billions of parameters reach the accuracy of full tuning with it.",
+    avoid:
+      "On small models, which it moves little and slowly: it wants learning rates of 0.03 to 0.3 and many steps. Where sequences fill the positions of the model already.",
+    cost: "Sequences are longer by the virtual tokens, in every block.",
+    source: "Lester et al. 2021. Files of `peft`.",
+    example: { numVirtualTokens: 20 },
+  },
 };

@@ -1,5 +1,6 @@
 import type { z } from "zod";
-import type { SiteKind, SiteShape } from "../adapters/site.ts";
+import type { AttentionSizes, SiteKind, SiteShape } from "../adapters/site.ts";
+import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { Random } from "../random/random.ts";
@@ -81,6 +82,34 @@ export interface SublayerValues {
   residual(): Value;
   /** The frozen norm that follows their sum, applied to another value; where there is none the value itself. */
   norm(x: Value): Value;
+}
+
+/** An attention block as a method sees it. Values are float32. */
+export interface AttentionInput {
+  readonly site: SiteShape;
+  readonly sizes: AttentionSizes;
+  /** Its place among the blocks of the adapter, in graph order, and their number. */
+  readonly index: number;
+  readonly count: number;
+  /** [n, keyHeads * width] or [batch, n, keyHeads * width] split into heads: [1 or batch, keyHeads, n, width]. */
+  heads(x: Value, width: number): Value;
+  /** The frozen projections of other hidden states, [n, hidden] or [batch, n, hidden], split into heads; no positions are rotated in. */
+  keys(x: Value): Value;
+  values(x: Value): Value;
+}
+
+/** Keys and values [1 or batch, keyHeads, n, width]; values are asked for where the block weighs its own. */
+export interface KeysAndValues {
+  readonly keys: Value;
+  values(): Value;
+}
+
+/** What a method adds to an attention block, before heads are merged. */
+export interface AttentionChange {
+  /** Stand before the block's own: one softmax over both. They are never masked. */
+  readonly join?: KeysAndValues;
+  /** Have a softmax of their own, whose probabilities are multiplied by the gate; the result is added. */
+  readonly beside?: KeysAndValues & { readonly gate: Value };
 }
 
 /** What initialisers that fill several tensors together may look at. */
@@ -202,6 +231,8 @@ export interface Method<C extends object = object> {
   readonly config: z.ZodType<C>;
   /** Which sites are meant when `targetModules` is not given; null: it has to be given. */
   readonly defaultTargets: { of(site: SiteShape, config: C): boolean }["of"] | null;
+  /** It adapts all fitting sites together, as one tensor for all of them: targetModules cannot be given. Default false. */
+  readonly wholeModel?: boolean;
   /** Why a site of a fitting kind cannot be adapted, or null. */
   refuses?(site: SiteShape, config: C): string | null;
   /** Config fields with a pattern field beside them that gives single modules another value: { r: "rankPattern" }. */
@@ -219,10 +250,19 @@ export interface Method<C extends object = object> {
    * "<type>.<role>" for each, in lower and snake case ("poly.task_ids"); `forward` finds it in `at.rows`.
    */
   rowInputs?(config: C): ByRole<RowInput>;
+  /** Values that all sites read beside the tensors, computed once per graph from the shared tensors. */
+  derive?(g: Builder, shared: ByRole<Value>, config: C, sites: readonly SiteShape[]): ByRole<Value>;
+  /**
+   * Virtual tokens that stand before those of the sequence. `role` is the shared tensor whose first axis counts them. "positions": the
+   * real tokens move up by them. "sequence": the sequence itself gets longer.
+   */
+  readonly virtualTokens?: { readonly as: "positions" | "sequence"; role(config: C): string };
   /** Start values that belong together (both factors of one decomposition); they win over the specs' own. */
   start?(input: StartInput<C>): ByRole<Float32Array>;
-  /** 3. The adapted result. */
+  /** 3. The adapted result of a module; {@link noForward} where a method adapts none. */
   forward(g: Builder, at: ForwardInput, parameters: ByRole<Value>, config: C): Value;
+  /** 3. What is added to an attention block. */
+  attend?(g: Builder, at: AttentionInput, parameters: ByRole<Value>, config: C): AttentionChange;
   /** 4. The same change as new weights, or null with a reason. */
   readonly delta: DeltaOf<C> | null;
   /** Why there is no delta; beside a delta a function: why not with this config, or null. */
@@ -233,7 +273,7 @@ export interface Method<C extends object = object> {
   readonly noMixedBatch?: string;
   /** 5. Names in a checkpoint of `peft`, after the module's. */
   readonly keys: Readonly<Record<string, string>>;
-  /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.". */
+  /** Names of the shared tensors, in graphs and in a checkpoint: they begin with "base_model.", those of prompts stand alone. */
   readonly sharedKeys?: Readonly<Record<string, string>> | ((role: string) => string);
 
   /** A regulariser: a scalar that is added to the mean loss of every step, or null when the config asks for none. */
@@ -263,6 +303,8 @@ export interface Method<C extends object = object> {
     write?(adapter: FileForm<C>): FileForm<C>;
     /** Options that say how an adapter is trained and not what it computes: files leave them out. */
     readonly unwritten?: readonly string[];
+    /** The adapter that such a file stands for, where it holds less than was trained. */
+    read?(adapter: FileForm<C>): FileForm<C>;
     /** Where files hold the tensors in other pieces than a graph takes: there and back, exactly. */
     readonly pieces?: {
       write(adapter: FileForm<C>): FileForm<C>;
@@ -272,6 +314,11 @@ export interface Method<C extends object = object> {
     readonly only?: Readonly<Record<string, readonly unknown[]>>;
   };
 }
+
+/** The forward of methods that adapt no modules. */
+export const noForward = (): never => {
+  throw new PeftError("METHOD", "This method adapts attention blocks, and was asked for the result of a module.");
+};
 
 /** A declaration that may depend on the config. */
 export const declared = <C extends object, T extends boolean | string>(

@@ -29,6 +29,8 @@ import { miss } from "./miss.ts";
 import { mos } from "./mos.ts";
 import { oft } from "./oft.ts";
 import { paca } from "./paca.ts";
+import { prefixTuning } from "./prefix-tuning.ts";
+import { promptTuning } from "./prompt-tuning.ts";
 import { qwha } from "./qwha.ts";
 import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
@@ -50,6 +52,7 @@ const methods: readonly Method[] = [
   ...[svf, loldu],
   ...[bottleneck, compacter],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
+  ...[prefixTuning, promptTuning],
 ];
 
 /** Every method this version has. */

@@ -52,6 +52,8 @@ export interface DropoutFeedsSetup {
   readonly sites: readonly DropoutSite[];
   /** Inputs of the graph whose symbols give the sizes of masks. */
   readonly inputs: readonly Value[];
+  /** Sizes of other symbols, the same in every run; default none. */
+  readonly sizes?: ReadonlyMap<string, number>;
   /** Inputs that the session has: a site that nothing in the finished graph depends on has none. */
   readonly inputNames: readonly string[];
   readonly seed: number | string;
@@ -81,7 +83,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
   const buffers = new Map<number, Float32Array>();
 
   const sizesOf = (run: Feeds): number[] => {
-    const symbols = symbolSizes(inputs, run);
+    const symbols = new Map([...(setup.sizes ?? []), ...symbolSizes(inputs, run)]);
     return used.map(({ site, size }) => {
       const n = evaluateDim(size, symbols);
       if (n !== null) return n;

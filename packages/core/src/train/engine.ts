@@ -1,7 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
-import { createDropoutFeeds } from "./dropout-feeds.ts";
+import { createDropoutFeeds, symbolSizes } from "./dropout-feeds.ts";
 import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
 import { locateNonFinite } from "./locate-non-finite.ts";
 import {
@@ -131,6 +131,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   const dropout = createDropoutFeeds({
     sites: training?.dropout ?? [],
     inputs: training?.inputs ?? [],
+    sizes: symbolSizes(training?.sized ?? [], setup.parameters),
     inputNames: trainingSession?.inputNames ?? [],
     seed: setup.seed,
   });

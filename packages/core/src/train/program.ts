@@ -6,7 +6,7 @@ import { toModel } from "../graph/to-model.ts";
 import { applyInt8Plan } from "../int8/apply-plan.ts";
 import type { Int8Plan } from "../int8/plan.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
-import { sizeOf } from "../onnx/dims.ts";
+import { isStatic, sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
 import { tieDequantization } from "../quantization/tie-dequantization.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
@@ -46,6 +46,8 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
   readonly hooks?: HookPlan;
   /** The other inputs: what a micro-batch feeds. */
   readonly inputs: readonly Value[];
+  /** Inputs of parameters and state with a size that belongs to the adapter: virtual tokens make sequences, and masks, longer. */
+  readonly sized: readonly Value[];
   readonly dropout: readonly DropoutSite[];
   /** The loss compares samples with each other: a batch is one run. */
   readonly couplesSamples: boolean;
@@ -106,6 +108,7 @@ export function buildTrainingProgram(
     state: state.map((p) => p.name).filter((name) => read.has(name)),
     ...(hooks ? { hooks } : {}),
     inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
+    sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
     dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
     couplesSamples: loss.couplesSamples ?? false,
   };

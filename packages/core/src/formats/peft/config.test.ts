@@ -4,7 +4,7 @@ import { seededRandom } from "../../testing/fuzz/seeded-random.ts";
 import { mutate } from "../testing/mutate.ts";
 import { checkAdapterConfig } from "./adapter-config.ts";
 import { camelFromSnake, snakeFromCamel } from "./config-case.ts";
-import { savedModules, stripPeftPrefix } from "./keys.ts";
+import { addPeftPrefix, savedModules, stripPeftPrefix } from "./keys.ts";
 import { parseLnTuningConfig } from "./ln-tuning-config.ts";
 import { parseLoraConfig } from "./lora-config.ts";
 
@@ -193,8 +193,21 @@ test("module names to save end with a given text, as in peft, and heads follow f
 test("names without the prefix are refused", () => {
   expect([...stripPeftPrefix(new Map([["base_model.model.a.weight", 1]]), "test")]).toEqual([["a.weight", 1]]);
   const odd = new Map([
-    ["prompt_embeddings", 1],
+    ["lora_embeddings", 1],
     ["base_model.model.", 2],
   ]);
-  expect(() => stripPeftPrefix(odd, "test")).toThrow(/"prompt_embeddings", "base_model\.model\." \(2 in all\)/);
+  expect(() => stripPeftPrefix(odd, "test")).toThrow(/"lora_embeddings", "base_model\.model\." \(2 in all\)/);
+});
+
+test("prompt methods do not wrap the model: their tensors stand alone, and the prefix of others is shorter", () => {
+  const file = new Map([
+    ["prompt_embeddings", 1],
+    ["base_model.classifier.weight", 2],
+  ]);
+  const names = stripPeftPrefix(file, "test");
+  expect([...names.keys()]).toEqual(["prompt_embeddings", "classifier.weight"]);
+  expect(addPeftPrefix(names)).toEqual(file);
+  expect(() => stripPeftPrefix(new Map([...file, ["classifier.bias", 3]]), "test")).toThrow(
+    /"classifier.bias" \(1 in all\)/,
+  );
 });

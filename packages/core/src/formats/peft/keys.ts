@@ -9,14 +9,31 @@ import { PeftError } from "../../errors.ts";
  *   `.weight`; trained base biases are `<module>.base_layer.bias` where the module is adapted, `<module>.bias` elsewhere.
  * - LN tuning: `<module>.ln_tuning_layers.weight` and `.bias`.
  * - tensors that all modules share are `base_model.<key>`, without "model." (VeRA's `base_model.vera_A`); here they keep that name.
+ * - prompt methods: `prompt_embeddings` [virtual tokens, width] and for several tasks `prefix_task_cols` and `prefix_task_rows`.
  * - modules_to_save: `<module>.weight`, `<module>.bias` and so on, as in the base model, with no trace of the wrapper.
  */
 const prefix = "base_model.model.";
 /** Begins the names of tensors that belong to the adapter as a whole. */
 export const sharedPrefix = "base_model.";
 
-/** @example addPeftPrefix("classifier.weight"); // "base_model.model.classifier.weight" */
-export const addPeftPrefix = (key: string): string => (key.startsWith(sharedPrefix) ? key : prefix + key);
+/**
+ * Tensors of prompt methods, which stand alone. These methods do not wrap the model, so that in their files all other names begin
+ * with "base_model." only.
+ */
+const promptNames = new Set(["prompt_embeddings", "prefix_task_cols", "prefix_task_rows"]);
+
+const isPromptFile = (names: Iterable<string>): boolean => [...names].some((name) => promptNames.has(name));
+
+/**
+ * Tensors under the names that `peft` gives them.
+ * @example
+ * addPeftPrefix(new Map([["classifier.weight", tensor]])).keys(); // "base_model.model.classifier.weight"
+ */
+export function addPeftPrefix<T>(tensors: ReadonlyMap<string, T>): Map<string, T> {
+  const own = isPromptFile(tensors.keys()) ? sharedPrefix : prefix;
+  const isWhole = (name: string): boolean => name.startsWith(sharedPrefix) || promptNames.has(name);
+  return new Map([...tensors].map(([name, tensor]) => [isWhole(name) ? name : own + name, tensor]));
+}
 
 /**
  * Tensors under their names without the prefix of `peft`.
@@ -25,19 +42,21 @@ export const addPeftPrefix = (key: string): string => (key.startsWith(sharedPref
 export function stripPeftPrefix<T>(tensors: ReadonlyMap<string, T>, where: string): Map<string, T> {
   const stripped = new Map<string, T>();
   const without: string[] = [];
+  const isPrompt = isPromptFile(tensors.keys());
+  const own = isPrompt ? sharedPrefix : prefix;
   for (const [key, tensor] of tensors) {
-    const name = key.startsWith(prefix) ? key.slice(prefix.length) : key;
+    const name = key.startsWith(own) ? key.slice(own.length) : key;
     // A module called "base_model" would be taken for what the adapter shares.
-    const isShared = name.startsWith(sharedPrefix);
-    if (name !== "" && isShared === !key.startsWith(prefix)) stripped.set(name, tensor);
+    const isWhole = isPrompt ? promptNames.has(name) : name.startsWith(sharedPrefix);
+    if (name !== "" && isWhole === !key.startsWith(own)) stripped.set(name, tensor);
     else without.push(key);
   }
   if (without.length > 0) {
     const shown = without.slice(0, 5).map((key) => JSON.stringify(key.slice(0, 200)));
     throw new PeftError(
       "PEFT_KEYS",
-      `expected names that begin with "${prefix}" in ${where}, received ${shown.join(", ")} (${without.length} in all).`,
-      { hint: "Prompt methods and adapters of other tools name their tensors differently and are not read here." },
+      `expected names that begin with "${own}" in ${where}, received ${shown.join(", ")} (${without.length} in all).`,
+      { hint: "Adapters of other tools name their tensors differently and are not read here." },
     );
   }
   return stripped;

@@ -65,9 +65,8 @@ export async function writePeftFolder(
   await checkReplaceable(folder);
   await mkdir(dirname(resolve(folder)), { recursive: true });
   await atomicWriteFolder(folder, async (temporary) => {
-    const prefixed = Array.from(tensors, ([name, tensor]) => [addPeftPrefix(name), tensor] as const);
     // transformers looks for this field before it loads a file.
-    await writeSafetensors(join(temporary, weightsFile), prefixed, { format: "pt" });
+    await writeSafetensors(join(temporary, weightsFile), [...addPeftPrefix(tensors)], { format: "pt" });
     await writeFile(join(temporary, configFile), text);
     await writeFile(join(temporary, cardFile), readme);
   });

@@ -424,4 +424,17 @@ export const triedConfigs: readonly TriedConfig[] = [
       modulesToSave: ["classifier"],
     }),
   },
+  { type: "PREFIX_TUNING", config: config({ numVirtualTokens: 3, modulesToSave: ["classifier"] }) },
+  {
+    type: "PREFIX_TUNING",
+    variant: "projected",
+    config: config({ numVirtualTokens: 3, prefixProjection: true, encoderHiddenSize: 5 }),
+  },
+  { type: "PREFIX_TUNING", variant: "zeros", config: config({ numVirtualTokens: 2, initWeights: "zero" }) },
+  { type: "PROMPT_TUNING", config: config({ numVirtualTokens: 3, modulesToSave: ["classifier"] }) },
+  {
+    type: "PROMPT_TUNING",
+    variant: "from words",
+    config: config({ numVirtualTokens: 2, promptTuningInit: "SAMPLE_VOCAB" }),
+  },
 ];
