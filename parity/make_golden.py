@@ -1,6 +1,6 @@
 """Makes everything under parity/golden/ again: python parity/make_golden.py [part ...]
 
-Parts: models onnx gradients exports fused names adapters methods module-adapters prompts curve losses density optimizers lora-fa kinks quantized spatial convolutions linalg combine papers tri-adapt. Without an argument all of them, in this order.
+Parts are the keys of PARTS below. Without an argument all of them, in this order.
 Same versions (requirements.txt), same machine type: same bytes.
 """
 
@@ -38,6 +38,7 @@ from generators import (  # noqa: E402
     quantized,
     spatial,
     tri_adapt,
+    starts,
 )
 
 PARTS = {
@@ -64,6 +65,7 @@ PARTS = {
     "combine": combine.make,
     "papers": papers.make,
     "tri-adapt": tri_adapt.make,
+    "starts": starts.make,
 }
 
 

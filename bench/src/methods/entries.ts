@@ -12,6 +12,11 @@ const lowRank: readonly Entry[] = [
   { name: "PiSSA", type: "LORA", config: { ...lora, alpha: 8, initLoraWeights: "pissa" } },
   { name: "OLoRA", type: "LORA", config: { ...lora, alpha: 8, initLoraWeights: "olora" } },
   { name: "LoRA, orthogonal start", type: "LORA", config: { ...lora, initLoraWeights: "orthogonal" } },
+  { name: "EVA", type: "LORA", config: { ...lora, initLoraWeights: "eva" } },
+  { name: "LoRA-GA", type: "LORA", config: { ...lora, initLoraWeights: "lora_ga" } },
+  { name: "CorDA", type: "LORA", config: { ...lora, alpha: 8, initLoraWeights: "corda" } },
+  { name: "LoRA-FA", type: "LORA", config: { r: 16, alpha: 32, freezeA: true } },
+  { name: "LoRA-FA, projected", type: "LORA", config: { r: 16, alpha: 32, freezeA: "projected" } },
   { name: "LoRA+", type: "LORA", config: lora, loraPlusRatio: 16 },
   { name: "AdaLoRA", type: "ADALORA", config: { initR: 12, targetR: 8, alpha: 16, tinit: 20, tfinal: 40, deltaT: 5 } },
   {

@@ -122,8 +122,8 @@ export { bitfit } from "./methods/bitfit.ts";
 export { type BoftConfig, boft } from "./methods/boft.ts";
 export { type BottleneckConfig, bottleneck } from "./methods/bottleneck.ts";
 export { type C3aConfig, c3a } from "./methods/c3a.ts";
+export type { Calibration, ComponentSite, Components, DataNeed, SiteData } from "./methods/calibration.ts";
 export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
-export { type CompacterConfig, compacter } from "./methods/compacter.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
@@ -227,10 +227,18 @@ export {
 export { type AdapterProgramOptions, buildAdapterProgram } from "./train/adapter-program.ts";
 export { type AlignedWeights, alignWeights } from "./train/aligned-weights.ts";
 export { type CalibrateOptions, calibrate } from "./train/calibrate.ts";
+export {
+  type CalibratedStart,
+  type CalibrateStartOptions,
+  type CalibrationEvent,
+  calibrateStart,
+  startNeedsData,
+} from "./train/calibration/calibrate-start.ts";
 export { estimateRun } from "./train/check-memory.ts";
 export { type DensityPenaltyOptions, densityPenalty } from "./train/density-penalty.ts";
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
+export type { FeedBatches } from "./train/feed-batches.ts";
 export type { Statistic } from "./train/input-statistics.ts";
 export { peakRss } from "./train/memory.ts";
 export { readMetrics } from "./train/metrics-log.ts";

@@ -25,17 +25,28 @@ export interface Adapter {
 /**
  * Start values of all parameters, by name. Each parameter draws from a stream of its own name, so adding a module does
  * not change the others.
+ * @param made start values that are there already: those that `calibrateStart` made from data.
+ * @throws PeftError START_NEEDS_DATA when a start is made from data and is not among them
  * @example
  * const values = initialParameters(adapted, 42);
  */
-export function initialParameters(adapted: AdapterPlan, seed: number | string): Map<string, Float32Array> {
+export function initialParameters(
+  adapted: AdapterPlan,
+  seed: number | string,
+  made: ReadonlyMap<string, Float32Array> = new Map(),
+): Map<string, Float32Array> {
   const values = new Map<string, Float32Array>();
   const stream = (name: string) => createRandom(streamSeed(seed, "init", name));
   for (const { site, method, config, parameters, shared } of adapted.plans) {
     const frozen = frozenSite(adapted.model.graph, site);
-    const started = method.start?.({ site, config, frozen, random: stream(site.name) }) ?? {};
+    // A start from data made some of a module's tensors, and the others start by themselves.
+    const isMade = parameters.some(({ name }) => made.has(name));
+    const started = isMade ? {} : (method.start?.({ site, config, frozen, random: stream(site.name) }) ?? {});
     for (const { name, role, shape, spec, replaces } of [...shared, ...parameters]) {
       if (values.has(name)) continue;
+      const given = made.get(name);
+      if (given) values.set(name, given.slice());
+      if (given) continue;
       const base = (): Float32Array => {
         if (replaces === null) throw new PeftError("PARAMETER", `"${name}" replaces nothing and has no base values.`);
         return frozen[replaces]();

@@ -98,9 +98,10 @@ export function fromPeft({
   const known = new Map([...fileNames(method)].map(([ours, theirs]) => [theirs, ours]));
   const own: Record<string, unknown> = {};
   const otherFields: Record<string, unknown> = {};
+  const unwritten = method.peft?.unwritten ?? [];
   for (const [field, value] of Object.entries(config)) {
     const name = known.get(field);
-    if (name === undefined) {
+    if (name === undefined || unwritten.includes(name)) {
       if (!fixedFields.has(field)) otherFields[field] = value;
     } else if (value !== null && !isForeignStart(name, value)) own[name] = value;
     else if (value !== null) otherFields[field] = value;

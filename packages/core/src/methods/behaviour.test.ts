@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.ts";
+import { type Adapter, adapterOf } from "../adapters/adapter.ts";
 import { createAdapterSet } from "../adapters/adapter-set.ts";
 import { convertToLora } from "../adapters/convert-to-lora.ts";
 import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
@@ -22,6 +22,7 @@ import { openBuilder } from "../testing/run-graph.ts";
 import { declared, whyNoDelta } from "./method.ts";
 import { listMethods, methodOf } from "./registry.ts";
 import { triedConfigs } from "./testing/configs.ts";
+import { startValues } from "./testing/start-values.ts";
 
 const tokens: RuntimeTensor = {
   type: "int64",
@@ -64,7 +65,7 @@ function moved(adapted: AdaptedGraph, seed: number, noise: number): Map<string, 
   const random = testRandom(seed);
   const trainable = new Set(adapted.parameters.filter((p) => p.trainable && p.spec.saved !== false).map((p) => p.name));
   return new Map(
-    [...initialParameters(adapted, seed)].map(([name, v]) => [
+    [...startValues(adapted, seed)].map(([name, v]) => [
       name,
       trainable.has(name) ? v.map((x) => x + noise * (random() * 2 - 1)) : v,
     ]),
@@ -108,7 +109,7 @@ describe.each(
   test("a new adapter is the identity as declared, a moved one is not", async () => {
     const adapted = inject();
     const base = await runModel(model);
-    const start = await runAdapted(adapted, initialParameters(adapted, 1));
+    const start = await runAdapted(adapted, startValues(adapted, 1));
     if (promised === true) expect(start).toEqual(base);
     else if (promised === "rounded") close(start, base, 1e-5);
     else differ(start, base);
@@ -116,7 +117,7 @@ describe.each(
   });
 
   test("start values depend on seed and name only", () => {
-    const [a, b] = [initialParameters(inject(), 5), initialParameters(inject(), 5)];
+    const [a, b] = [startValues(inject(), 5), startValues(inject(), 5)];
     expect(a).toEqual(b);
     // What all modules share depends on which modules there are.
     if (method.shared || !method.kinds.some((kind) => kind === "linear" || kind === "norm")) return;
@@ -129,9 +130,9 @@ describe.each(
         modulesToSave: ["classifier"],
       } as AdapterConfigInput,
     });
-    for (const [name, values] of initialParameters(only, 5))
+    for (const [name, values] of startValues(only, 5))
       if (a.has(name) && !name.startsWith("base_model.")) expect(values).toEqual(a.get(name));
-    if (isDrawn) expect(initialParameters(inject(), 6)).not.toEqual(a);
+    if (isDrawn) expect(startValues(inject(), 6)).not.toEqual(a);
   });
 
   /** A change that is none of weights is refused everywhere, with the reason that the method declares. */
@@ -144,7 +145,7 @@ describe.each(
   /** What an adapter makes of the model without being merged. */
   const served = async (adapter: Adapter, feeds: Feeds = {}): Promise<Float32Array> => {
     const adapted = injectAdapter(model, { method, config: adapter.config, wantedOutputs: ["logits"] });
-    const remade = initialParameters(adapted, 1); // what files leave out
+    const remade = startValues(adapted, 1); // what files leave out
     const values = adapted.parameters.map(
       ({ name }) => [name, adapter.tensors.get(name)?.data ?? remade.get(name)!] as const,
     );

@@ -16,12 +16,12 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   LORA: {
     title: "LoRA",
     parameters: "r (in + out)",
-    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions, LoRA-FA (`freezeA`) trains B alone: half the values, and the input of a module is not kept for the backward pass.",
+    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions, EVA in those of the data (and gives ranks to the modules that explain most of it), LoRA-GA in those of the gradient, CorDA in those that matter most or least to the data, LoRA-FA (`freezeA`) trains B alone: half the values, and the input of a module is not kept for the backward pass.",
     avoid:
       "Where a few kilobytes per adapter matter (VeRA, IA3), or where the change has to be of high rank (HiRA, RandLoRA, SHiRA).",
-    cost: "Two thin products per module. DoRA adds the norms of the rows, PiSSA and OLoRA a decomposition of each weight at the start and, while they train, a second pair of factors.",
+    cost: "Two thin products per module. DoRA adds the norms of the rows, PiSSA, OLoRA, LoRA-GA and CorDA a decomposition of each weight at the start and, while they train, a second pair of factors; EVA, LoRA-GA and CorDA some batches before training.",
     source:
-      "Hu et al. 2021; rsLoRA 2312.03732, DoRA 2402.09353, PiSSA 2404.02948, LoRA-FA 2308.03303. Files of `peft`.",
+      "Hu et al. 2021; rsLoRA 2312.03732, DoRA 2402.09353, PiSSA 2404.02948, LoRA-FA 2308.03303, EVA 2410.07170, LoRA-GA 2407.05000, CorDA 2406.05223. Files of `peft`.",
   },
   ADALORA: {
     title: "AdaLoRA",
@@ -295,15 +295,6 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: 'Two thin products and a non-linearity per place; "pfeiffer" applies the layer\'s norm once more. Gradients pass through the whole branch, as with LoRA.',
     source:
       "Houlsby et al. 2019; Pfeiffer et al. 2005.00247, He et al. 2110.04366, LLM-Adapters 2304.01933; names of AdapterHub. A file format of this project, with the keys of LLM-Adapters.",
-  },
-  COMPACTER: {
-    title: "Compacter",
-    parameters: "2 n r (d/n + b/n) + b + d, and n³ once",
-    use: 'Bottleneck adapters with a tenth of their values: projections are sums of Kronecker products whose small factors all modules share. `placement: "pfeiffer"` is Compacter++, with half of the modules.',
-    avoid:
-      "Where learning should be fast from the first step: the shared factors start near zero and the rate has to be larger, some 3e-3. Where adapters have to merge.",
-    cost: "Two thin products per projection and a bottleneck's non-linearity; the projections themselves are not built where the factors are cheaper.",
-    source: "Karimi Mahabadi et al. 2021; options of AdapterHub. A file format of this project.",
   },
   IA3: {
     title: "IA3",

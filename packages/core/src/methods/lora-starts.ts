@@ -11,7 +11,8 @@ export const jointStarts = ["pissa", "olora", "orthogonal"] as const;
 export type JointStart = (typeof jointStarts)[number];
 
 /** Starts whose product is not zero: it is subtracted, so that the model begins as it is. */
-export const subtractsStart = (start: unknown): boolean => start === "pissa" || start === "olora";
+export const subtractsStart = (start: unknown): boolean =>
+  ["pissa", "olora", "lora_ga", "corda"].some((name) => name === start);
 
 const floats = ({ data }: Matrix): Float32Array => Float32Array.from(data);
 
@@ -87,13 +88,14 @@ const multiplied = (pattern: Readonly<Record<string, number>>, factor: number): 
 /**
  * A LoRA with a joint start as a plain one: a subtracted start makes it one of twice the rank over the same base: A' = [A; A0], B' = [B, -B0], alpha' so that the scale
  * stays. Any reader of LoRA files computes it; the base needs no change.
+ * @param unwritten defaults of the options that files leave out
  */
-export function inPlainForm<C extends RankConfig>(adapter: FileForm<C>): FileForm<C> {
+export function inPlainForm<C extends RankConfig>(adapter: FileForm<C>, unwritten: Partial<C>): FileForm<C> {
   const { config, tensors } = adapter;
   // How a trained adapter was started and which factor was trained does not matter any more.
   const isPlain = config.initLoraWeights === true || config.initLoraWeights === "gaussian";
   if (isPlain && config.freezeA === false) return adapter;
-  const plain = { ...config, freezeA: false, initLoraWeights: isPlain ? config.initLoraWeights : true };
+  const plain = { ...config, ...unwritten, initLoraWeights: isPlain ? config.initLoraWeights : true };
   if (!subtractsStart(config.initLoraWeights)) return { config: plain, tensors };
   const factor = config.useRslora ? Math.SQRT2 : 2;
   const result = new Map<string, AdapterTensor>();

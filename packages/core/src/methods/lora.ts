@@ -1,12 +1,16 @@
 import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import { multiply, scale as scaleMatrix, subtract } from "../linalg/matrix.ts";
+import { cordaConfig } from "./corda.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { doraDelta, doraUpdate, magnitudeSpec, magnitudes } from "./dora.ts";
 import { kaimingUniform, normal, zeros } from "./init.ts";
 import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lora-convolution.ts";
+import { dataStarts, loraCalibration, startFromData } from "./lora-data-starts.ts";
 import { embeddingDelta, embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
+import { evaConfig } from "./lora-eva.ts";
 import { projectGradients } from "./lora-fa.ts";
+import { loraGaConfig } from "./lora-ga.ts";
 import { inPlainForm, type JointStart, jointStarts, startTogether, subtractsStart } from "./lora-starts.ts";
 import { scaledProduct } from "./matrix.ts";
 import { defineMethod, type ParameterSpec } from "./method.ts";
@@ -27,9 +31,14 @@ export const loraConfig = z.strictObject({
   alphaPattern: z.record(z.string(), z.number()).default({}),
   /**
    * Start: true is PyTorch's uniform A, "gaussian" A ~ N(0, 1/r²), both with B = 0; "pissa" and "olora" begin in the directions of
-   * the weight, "orthogonal" with two factors whose product is zero (linear modules): see `lora-starts.ts`.
+   * the weight, "orthogonal" with two factors whose product is zero: see `lora-starts.ts`. "eva" begins in the directions of the data, "lora_ga"
+   * in those of the weight's gradient, "corda" in those of the weight that matter most or least to the data: `calibrateStart` makes them. All of
+   * these for linear modules; others start as with true.
    */
-  initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts])]).default(true),
+  initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts, ...dataStarts])]).default(true),
+  evaConfig: evaConfig.prefault({}),
+  loraGaConfig: loraGaConfig.prefault({}),
+  cordaConfig: cordaConfig.prefault({}),
   /** Train the norms of the weight's rows apart from their directions (DoRA; linear modules): see `dora.ts`. */
   useDora: z.boolean().default(false),
   /**
@@ -42,6 +51,12 @@ export const loraConfig = z.strictObject({
 });
 export type LoraConfig = z.output<typeof loraConfig>;
 
+/** Options that say how an adapter starts and is trained, with their defaults. */
+const unwritten = ((): Partial<LoraConfig> => {
+  const { freezeA, evaConfig, loraGaConfig, cordaConfig } = loraConfig.parse({});
+  return { freezeA, evaConfig, loraGaConfig, cordaConfig };
+})();
+
 /** What B·A is multiplied by. */
 export const loraScale = ({ r, alpha, useRslora }: LoraConfig): number => alpha / (useRslora ? Math.sqrt(r) : r);
 
@@ -53,6 +68,9 @@ const noProjection = (name: string): PeftError =>
       hint: "Set freezeA to true, or exclude the module.",
     },
   );
+
+/** Starts that need data. */
+const isFromData = (start: LoraConfig["initLoraWeights"]): boolean => dataStarts.some((name) => name === start);
 
 const isJoint = (start: LoraConfig["initLoraWeights"]): start is JointStart =>
   jointStarts.some((name) => name === start);
@@ -69,7 +87,8 @@ export const lora = defineMethod<LoraConfig>({
   type: "LORA",
   paper: "2106.09685",
   kinds: ["linear", "conv", "embedding"],
-  identityAtStart: ({ initLoraWeights, useDora }) => (isJoint(initLoraWeights) || useDora ? "rounded" : true),
+  identityAtStart: ({ initLoraWeights, useDora }) =>
+    isJoint(initLoraWeights) || subtractsStart(initLoraWeights) || useDora ? "rounded" : true,
   neutral: "empty",
   config: loraConfig,
   defaultTargets: null,
@@ -96,11 +115,16 @@ export const lora = defineMethod<LoraConfig>({
       ...(subtractsStart(initLoraWeights) ? { A0: { ...a, ...fixed }, B0: { ...b, ...fixed } } : {}),
     };
   },
+  calibration: loraCalibration,
   start(input) {
     const { site, config, frozen } = input;
     if (site.kind !== "linear") return {};
     const { initLoraWeights: start, r } = config;
-    const pair = isJoint(start) ? startTogether(start, input, r, loraScale(config)) : {};
+    const pair = isJoint(start)
+      ? startTogether(start, input, r, loraScale(config))
+      : isFromData(start)
+        ? startFromData(input, loraScale(config))
+        : {};
     const { A, B } = pair;
     return {
       ...pair,
@@ -182,8 +206,8 @@ export const lora = defineMethod<LoraConfig>({
   },
   peft: {
     names: { alpha: "lora_alpha", dropout: "lora_dropout" },
-    write: inPlainForm,
-    unwritten: ["freezeA"],
+    write: (adapter) => inPlainForm(adapter, unwritten),
+    unwritten: Object.keys(unwritten),
     only: {
       bias: ["none"],
       use_qalora: [false],

@@ -4,6 +4,7 @@ import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { Random } from "../random/random.ts";
+import type { Calibration, SiteData } from "./calibration.ts";
 import type { Init } from "./init.ts";
 
 /** One tensor of an adapter at one site, in PyTorch's layout. */
@@ -119,6 +120,10 @@ export interface StartInput<C> {
   readonly frozen: FrozenSite;
   /** A stream of the site's own. */
   readonly random: Random;
+  /** What `calibration` asked for; absent where no data was given. */
+  readonly data?: SiteData;
+  /** The module of the model that `frozen` was rounded from, where that was given. */
+  readonly original?: FrozenSite;
 }
 
 /** One adapted module as hooks and penalties see it. */
@@ -257,6 +262,8 @@ export interface Method<C extends object = object> {
    * real tokens move up by them. "sequence": the sequence itself gets longer.
    */
   readonly virtualTokens?: { readonly as: "positions" | "sequence"; role(config: C): string };
+  /** For starts that need data: what is collected at a module. `start` is called with it. */
+  readonly calibration?: Calibration<C>;
   /** Start values that belong together (both factors of one decomposition); they win over the specs' own. */
   start?(input: StartInput<C>): ByRole<Float32Array>;
   /** 3. The adapted result of a module; {@link noForward} where a method adapts none. */

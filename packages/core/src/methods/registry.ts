@@ -6,7 +6,6 @@ import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
 import { bottleneck } from "./bottleneck.ts";
 import { c3a } from "./c3a.ts";
-import { compacter } from "./compacter.ts";
 import { delora } from "./delora.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
@@ -50,7 +49,7 @@ const methods: readonly Method[] = [
   ...[oft, boft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],
-  ...[bottleneck, compacter],
+  ...[bottleneck],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
   ...[prefixTuning, promptTuning],
 ];

@@ -3,7 +3,7 @@ import { importGraph } from "../graph/import-graph.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
-import type { Feeds } from "../runtime/runtime.ts";
+import type { FeedBatches } from "./feed-batches.ts";
 import type { ForwardRunOptions } from "./forward-runs.ts";
 import { inputStatistics, type Statistic } from "./input-statistics.ts";
 
@@ -15,8 +15,8 @@ export interface CalibrateOptions extends Omit<ForwardRunOptions, "parameters"> 
 }
 
 /**
- * Runs a model on a few batches and collects a statistic of the input of its linear layers: per channel [in], or for "gram"
- * the sum of xᵀ·x [in, in]. Costs one forward pass a batch, and for "gram" as much again per layer of equal width. Rows of
+ * Runs a model on a few batches and collects a statistic of the input of its linear layers: per channel [in], or for "gram" and
+ * "covariance" a matrix [in, in]. Costs one forward pass a batch, and for "gram" as much again per layer of equal width. Rows of
  * padding count like others: give batches of little padding.
  *
  * @throws PeftError NO_DATA, FEED_NAMES
@@ -26,7 +26,7 @@ export interface CalibrateOptions extends Omit<ForwardRunOptions, "parameters"> 
  */
 export async function calibrate(
   model: Model,
-  batches: readonly Feeds[],
+  batches: FeedBatches,
   { collect, modules, ...options }: CalibrateOptions,
 ): Promise<ReadonlyMap<string, Float32Array>> {
   const prepared = prepareModel(model);

@@ -1,15 +1,15 @@
-import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
-import type { Feeds } from "../runtime/runtime.ts";
-import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
+import type { FeedBatches } from "./feed-batches.ts";
+import { type ForwardRunOptions, noBatches, runForward } from "./forward-runs.ts";
 import { buildEvaluationProgram } from "./program.ts";
 
 /**
  * What can be collected of a value x, over all rows [n, k] of all batches: per channel the largest and smallest number, the
- * largest magnitude, the mean magnitude, the mean square; or "gram", the sum of xᵀ·x [k, k].
+ * largest magnitude, the mean magnitude, the mean square; "gram", the sum of xᵀ·x [k, k]; or "covariance", the mean over batches of Xᵀ·X / max(X)² [k, k]
+ * (CorDA's).
  */
-export type Statistic = "max" | "min" | "absMax" | "absMean" | "meanSquare" | "gram";
+export type Statistic = "max" | "min" | "absMax" | "absMean" | "meanSquare" | "gram" | "covariance";
 
 const ROWS = "calibration.rows";
 const isLargest = (kind: Statistic): boolean => kind === "max" || kind === "absMax";
@@ -31,6 +31,11 @@ function ofBatch(g: Builder, x: Value, kind: Statistic): Value {
       return g.reduceSum(g.mul(rows, rows), [0], false);
     case "gram":
       return g.gemm(rows, rows, null, { transA: true });
+    case "covariance": {
+      // Scaled before the product: its entries would be as large as max(X)².
+      const scaled = g.div(rows, g.abs(g.reduceMax(rows, [0, 1], true)));
+      return g.gemm(scaled, scaled, null, { transA: true });
+    }
   }
 }
 
@@ -53,16 +58,15 @@ export async function inputStatistics(
   g: Builder,
   values: readonly string[],
   kinds: readonly Statistic[],
-  batches: readonly Feeds[],
+  batches: FeedBatches,
   options: ForwardRunOptions = {},
 ): Promise<ReadonlyMap<string, Readonly<Partial<Record<Statistic, Float32Array>>>>> {
-  if (batches.length === 0)
-    throw new PeftError("NO_DATA", "expected at least one batch to calibrate on, received none.");
+  // Before anything is opened, where that can be told.
+  if (typeof batches !== "function" && batches.length === 0) throw noBatches();
   const outputs: Record<string, Value> = {};
   for (const name of values) {
     const x = g.value(name);
-    const [rows] = g.op("Shape", [g.toMatrix(x)], { start: 0, end: 1 });
-    outputs[`${name}:${ROWS}`] = g.cast(rows as Value, "float32");
+    outputs[`${name}:${ROWS}`] = g.cast(g.gather(g.shapeOf(g.toMatrix(x)), g.ints([0])), "float32");
     for (const kind of kinds) outputs[`${name}:${kind}`] = ofBatch(g, x, kind);
   }
   const parameters = Object.keys(options.parameters ?? {}).filter((name) => g.has(name));
@@ -72,7 +76,9 @@ export async function inputStatistics(
     parameters.map((name) => g.value(name)),
   );
   const totals = new Map<string, Float64Array>();
+  let count = 0;
   const onOutputs = (results: Readonly<Record<string, { readonly data: unknown }>>): void => {
+    count++;
     for (const name of values) {
       for (const kind of [...kinds, ROWS] as const) {
         const key = `${name}:${kind}`;
@@ -82,7 +88,7 @@ export async function inputStatistics(
   };
   await runForward(program, batches, onOutputs, options);
   const result = (name: string, kind: Statistic): Float32Array => {
-    const rows = isMean(kind) ? (totals.get(`${name}:${ROWS}`)?.[0] ?? 1) : 1;
+    const rows = isMean(kind) ? (totals.get(`${name}:${ROWS}`)?.[0] ?? 1) : kind === "covariance" ? count : 1;
     return Float32Array.from(totals.get(`${name}:${kind}`) ?? [], (v) => v / rows);
   };
   return new Map(values.map((name) => [name, Object.fromEntries(kinds.map((kind) => [kind, result(name, kind)]))]));

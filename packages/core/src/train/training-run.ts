@@ -3,6 +3,7 @@ import type { WeightBits } from "../int8/quantize-columns.ts";
 import type { Shape } from "../onnx/ir.ts";
 import type { ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
+import type { CalibrationEvent } from "./calibration/calibrate-start.ts";
 import type { TrainOptionsInput } from "./options.ts";
 import type { EvaluationProgram, TrainingProgram } from "./program.ts";
 import type { ProgressEvent } from "./progress.ts";
@@ -56,6 +57,7 @@ export interface PrefixEvent {
 /** After a step "progress" comes first, then "evaluation", then "checkpoint". */
 export type TrainEvent =
   | ProgressEvent
+  | CalibrationEvent
   | Int8Event
   | PrefixEvent
   | {

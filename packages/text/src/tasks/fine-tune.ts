@@ -29,6 +29,7 @@ import {
 import type { TextModel } from "../models/load-text-model.ts";
 import { padIdOf } from "../models/text-inputs.ts";
 import { checkSamples } from "./check-samples.ts";
+import { type StartDataOptions, textStart } from "./data-start.ts";
 import { textInt8Plan } from "./int8-plan.ts";
 import { createPredictor, type Predictor } from "./predictor.ts";
 import { evaluateTask, feedsFor, PREDICTION } from "./run-task.ts";
@@ -54,6 +55,11 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
    * file. Default "float32".
    */
   readonly compute?: "float32" | "int8";
+  /**
+   * Which samples a start is made from, where the adapter's options ask for one from data (LoRA's "eva", "lora_ga" and "corda"). It is made before
+   * training, with "calibration" events, and kept in `folder`.
+   */
+  readonly startData?: StartDataOptions;
   /** Terms of the training loss beside the task's and the method's own, such as `densityPenalty()`. */
   readonly penalties?: readonly Penalty[];
   /** Learning rate and weight decay of named parameters, from the names of all trained ones. */
@@ -97,20 +103,29 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
     });
   }
   const method = run.method ?? (lora as unknown as Method<C>);
-  const config = withHead(run.adapter, task, model.initialized);
+  const asked = withHead(run.adapter, task, model.initialized);
   const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
+  const collateTo = (names: ReadonlySet<string> | null, samples: readonly Sample[]): Feeds => {
+    const inputs = task.inputs(samples, padId);
+    const feeds = { ...inputs, ...task.labels(samples, at(inputs.input_ids.dims, 1)) };
+    return names ? feedsFor(names, feeds) : feeds;
+  };
+  const start = await textStart({
+    ...{ model: model.model, method, config: asked, wantedOutputs, task, samples: run.train, options: run.options },
+    collate: (samples) => collateTo(null, samples),
+    data: run.startData ?? {},
+    ...(run.folder === undefined ? {} : { folder: run.folder }),
+    ...(run.signal ? { signal: run.signal } : {}),
+    ...(run.onEvent ? { onEvent: run.onEvent } : {}),
+  });
+  const config = start?.config ?? asked;
   // Weights for 8-bit products lie in a file of their own, and graphs may point into one folder only.
   const isFloat = run.compute !== "int8";
   await using weights = isFloat ? await alignWeights(model.model, run.folder) : null;
   const base = weights?.model ?? model.model;
   const training = injectAdapter(base, { method, config, wantedOutputs, training: true });
   const loss = task.loss(taskGraph(training, task.head));
-  const parameters = startValues(training, run.options.seed ?? 42);
-  const collateTo = (names: ReadonlySet<string> | null, samples: readonly Sample[]): Feeds => {
-    const inputs = task.inputs(samples, padId);
-    const feeds = { ...inputs, ...task.labels(samples, at(inputs.input_ids.dims, 1)) };
-    return names ? feedsFor(names, feeds) : feeds;
-  };
+  const parameters = startValues(training, run.options.seed ?? 42, start?.values);
   await using int8 =
     run.compute === "int8"
       ? await textInt8Plan({
@@ -177,9 +192,16 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
   };
 }
 
-/** Start values of an adapted graph's parameters, as an engine takes them. */
-export function startValues(adapted: AdaptedGraph, seed: number | string): Record<string, RuntimeTensor> {
-  const values = initialParameters(adapted, seed);
+/**
+ * Start values of an adapted graph's parameters, as an engine takes them.
+ * @param made those that `calibrateStart` made
+ */
+export function startValues(
+  adapted: AdaptedGraph,
+  seed: number | string,
+  made?: ReadonlyMap<string, Float32Array>,
+): Record<string, RuntimeTensor> {
+  const values = initialParameters(adapted, seed, made);
   return Object.fromEntries(
     adapted.parameters.map(({ name, shape }) => [
       name,

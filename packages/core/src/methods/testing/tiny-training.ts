@@ -1,4 +1,3 @@
-import { initialParameters } from "../../adapters/adapter.ts";
 import { type AdaptedGraph, injectAdapter } from "../../adapters/inject.ts";
 import type { AdapterConfigInput } from "../../adapters/select.ts";
 import { tinyModel } from "../../adapters/testing/tiny-model.ts";
@@ -16,6 +15,7 @@ import { buildAdapterProgram } from "../../train/adapter-program.ts";
 import { createEngine, type Engine } from "../../train/engine.ts";
 import type { AdapterTensor } from "../method.ts";
 import { methodOf } from "../registry.ts";
+import { startValues } from "./start-values.ts";
 
 /** One training of the tiny model with a method: engine, adapted graph, and its batches. */
 export interface TinyTraining {
@@ -93,7 +93,7 @@ export async function tinyTraining(
   const output = adapted.outputs.get(task.output);
   if (!output) throw new Error(`the model has no output "${task.output}"`);
   const program = buildAdapterProgram(adapted, task.loss(g, output));
-  const start = initialParameters(adapted, seed);
+  const start = startValues(adapted, seed);
   changed?.(start);
   const engine = await createEngine(onnxruntimeNode, {
     training: program,
