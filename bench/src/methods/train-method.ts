@@ -65,28 +65,35 @@ export const HEAD_LEARNING_RATE = 1e-3;
 const MERGE_TEXTS = 64;
 const isHead = (name: string): boolean => /(^|\.)classifier\./.test(name);
 
+const methodFor = (run: MethodRun): Method => run.method ?? methodOf(run.type);
+const isolationFor = (run: MethodRun): "inline" | "process" => (run.method ? "inline" : "process");
+
 /**
- * Trains one configuration of a method and judges it: linear schedule with warm-up, AdamW, gradients clipped at 1, one
- * thread, dropout of the backbone as its config says. The last step is the result.
+ * Trains one configuration of a method: linear schedule with warm-up, AdamW, gradients clipped at 1, one thread, dropout of
+ * the backbone as its config says. The last step is the result; close it.
+ * @throws PeftError NOT_FINITE when the training diverged
  */
-export async function trainMethod(gloss: GlossTask, run: MethodRun, judged: Judged): Promise<MethodFigures> {
-  const method = run.method ?? methodOf(run.type);
-  const isolation = run.method ? "inline" : "process";
+export function tuneGloss(gloss: GlossTask, run: MethodRun): Promise<FineTuned<ClassificationSample>> {
   const { headLearningRate = HEAD_LEARNING_RATE } = run;
+  return fineTune<ClassificationSample, object>({
+    ...{ model: gloss.model, task: gloss.task, train: gloss.train, method: methodFor(run) },
+    adapter: { ...run.config } as AdapterConfigInput<object>,
+    options: {
+      ...{ epochs: run.epochs, batchSize: run.batchSize ?? 16, microBatchTokens: 256 },
+      ...{ seed: run.seed, maxGradNorm: 1, threads: 1, isolation: isolationFor(run) },
+      optimizer: { type: "adamw", learningRate: run.learningRate },
+      schedule: { type: "linear", warmupRatio: 0.06 },
+    },
+    groups: (names) => groupsOf(names, { ...run, headLearningRate }),
+    ...(run.onEvent ? { onEvent: run.onEvent } : {}),
+  });
+}
+
+/** {@link tuneGloss}, judged. */
+export async function trainMethod(gloss: GlossTask, run: MethodRun, judged: Judged): Promise<MethodFigures> {
   let tuned: FineTuned<ClassificationSample>;
   try {
-    tuned = await fineTune<ClassificationSample, object>({
-      ...{ model: gloss.model, task: gloss.task, train: gloss.train, method },
-      adapter: { ...run.config } as AdapterConfigInput<object>,
-      options: {
-        ...{ epochs: run.epochs, batchSize: run.batchSize ?? 16, microBatchTokens: 256 },
-        ...{ seed: run.seed, maxGradNorm: 1, threads: 1, isolation },
-        optimizer: { type: "adamw", learningRate: run.learningRate },
-        schedule: { type: "linear", warmupRatio: 0.06 },
-      },
-      groups: (names) => groupsOf(names, { ...run, headLearningRate }),
-      ...(run.onEvent ? { onEvent: run.onEvent } : {}),
-    });
+    tuned = await tuneGloss(gloss, run);
   } catch (error) {
     if (!(error instanceof PeftError) || error.code !== "NOT_FINITE") throw error;
     return { ...nothing, diverged: error.message };
@@ -103,8 +110,9 @@ export async function trainMethod(gloss: GlossTask, run: MethodRun, judged: Judg
       parameters: tuned.trainableParameters - gloss.probe.trainableParameters,
       fileBytes: files.length === 0 ? 0 : encodeSafetensors(files).length,
       seconds: training.elapsedMs / 1000,
-      peakBytes: isolation === "process" ? training.peakRssBytes : null,
-      mergeError: judged.merge && method.delta ? await mergeError(tuned, gloss.test.slice(0, MERGE_TEXTS)) : null,
+      peakBytes: isolationFor(run) === "process" ? training.peakRssBytes : null,
+      mergeError:
+        judged.merge && methodFor(run).delta ? await mergeError(tuned, gloss.test.slice(0, MERGE_TEXTS)) : null,
       diverged: null,
     };
   } finally {

@@ -132,7 +132,7 @@ export { type GloraConfig, glora } from "./methods/glora.ts";
 export { type GraloraConfig, gralora } from "./methods/gralora.ts";
 export { type HiraConfig, hira } from "./methods/hira.ts";
 export { type HraConfig, hra } from "./methods/hra.ts";
-export { type HydraConfig, hydra } from "./methods/hydra.ts";
+export { type HydraConfig, hydra, hydraPresets } from "./methods/hydra.ts";
 export { type Ia3Config, ia3 } from "./methods/ia3.ts";
 export { type KronAConfig, kronA } from "./methods/kron-a.ts";
 export { lnTuning } from "./methods/ln-tuning.ts";

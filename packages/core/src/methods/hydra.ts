@@ -23,6 +23,16 @@ export const hydraConfig = z.strictObject({
 });
 export type HydraConfig = z.output<typeof hydraConfig>;
 
+/** Settings of the paper's three benchmarks. */
+export const hydraPresets = {
+  /** ViT on VTAB-1k: attention output and second MLP projection; `scale` is searched per task. */
+  vtab: { parallelRank: 2, sequentialRank: 2, init: "xavier", bias: true, scale: 1 },
+  /** CLIP's image tower on ELEVATER: second MLP projection. */
+  elevater: { parallelRank: 2, sequentialRank: 2, init: "normal", bias: true, scale: 1 },
+  /** RoBERTa on GLUE: second feed-forward projection. */
+  glue: { parallelRank: 4, sequentialRank: 8, init: "kaiming", bias: false, scale: 1 },
+} as const satisfies Readonly<Record<string, Partial<HydraConfig>>>;
+
 const branchesOf = ({ branches }: HydraConfig): ("par" | "seq")[] =>
   branches === "both" ? ["par", "seq"] : [branches === "parallel" ? "par" : "seq"];
 

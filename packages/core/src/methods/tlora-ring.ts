@@ -50,6 +50,45 @@ export function ringKroneckerValue(g: Builder, cores: readonly Value[], sizes: r
   return g.reshape(g.transpose(interleaved, [...axes, ...axes.map((axis) => axis + 1)]), [n, n]);
 }
 
+/**
+ * x·Tᵀ for rows x [..., n] without T: the last core first, each in one product. With j_d the slowest index that is not contracted yet
+ * and r the index that closes the ring, a step is Y[.., i_d, a', r] = sum over j_d, a of A^d[i_d, j_d, a', a]·Y[.., j_d, a, r].
+ */
+export function ringApply(
+  g: Builder,
+  x: Value,
+  cores: readonly Value[],
+  sizes: readonly number[],
+  rank: number,
+): Value {
+  const order = sizes.length;
+  const n = sizes.reduce((a, b) => a * b, 1);
+  let rest = n;
+  let done = 1;
+  /** [rows, j_d, later j, finished i, a, r]; before the last core there is no a and no r. */
+  let state = g.reshape(g.toMatrix(x), ["?rows", n]);
+  for (let d = order - 1; d >= 0; d--) {
+    const size = sizes[d] as number;
+    const core = cores[d] as Value; // [i, j, a', a]
+    rest /= size;
+    if (d === order - 1) {
+      const product = g.reshape(g.transpose(core, [1, 0, 2, 3]), [size, size * rank * rank]);
+      const columns = g.transpose(g.reshape(state, ["?rows", size, rest]), [0, 2, 1]);
+      // Of the last core a' is a, and its other index closes the ring.
+      state = g.reshape(g.matMul(columns, product), ["?rows", rest, size, rank, rank]);
+    } else {
+      const product = g.reshape(g.transpose(core, [1, 3, 0, 2]), [size * rank, size * rank]); // (j, a) to (i, a')
+      const split = g.reshape(state, ["?rows", size, rest, done, rank, rank]);
+      const columns = g.reshape(g.transpose(split, [0, 2, 3, 5, 1, 4]), ["?rows", rest * done * rank, size * rank]);
+      const result = g.reshape(g.matMul(columns, product), ["?rows", rest, done, rank, size, rank]);
+      state = g.reshape(g.transpose(result, [0, 1, 2, 4, 5, 3]), ["?rows", rest, done * size, rank, rank]);
+    }
+    done *= size;
+  }
+  const traces = g.reduceSum(g.mul(g.reshape(state, ["?rows", n, rank, rank]), eye(g, rank)), [2, 3], false);
+  return g.reshapeLike(traces, x);
+}
+
 /** sum over r, r' of |slice - Id / R|_F for slices [R, R, n, n]; 1e-12 keeps the root's derivative finite at zero. */
 function distance(g: Builder, slices: Value, size: number, rank: number): Value {
   const rest = g.sub(slices, g.mul(eye(g, size), 1 / rank));

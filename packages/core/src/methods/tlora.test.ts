@@ -7,11 +7,12 @@ import { svd } from "../linalg/svd.ts";
 import { checkGradient, testRandom } from "../testing/check-gradient.ts";
 import { runBuilder } from "../testing/run-graph.ts";
 import { lora } from "./lora.ts";
-import { type AdapterTensor, type ByRole, parameterCount } from "./method.ts";
+import { type AdapterTensor, type ByRole, type Method, parameterCount } from "./method.ts";
 import { oft } from "./oft.ts";
+import { type OneSite, runOneSite, startOf } from "./testing/one-site.ts";
 import { tlora } from "./tlora.ts";
 import { factorsOf } from "./tlora-factors.ts";
-import { gramSlices, identityDistance, orthogonalDistance, ringKroneckerValue } from "./tlora-ring.ts";
+import { gramSlices, identityDistance, orthogonalDistance, ringApply, ringKroneckerValue } from "./tlora-ring.ts";
 
 const random = testRandom(5);
 const draw = (dims: readonly number[]): AdapterTensor => ({
@@ -77,6 +78,56 @@ test.each([
   const { T } = await runBuilder(g, feeds);
   expect(T!.dims).toEqual([n, n]);
   expect(largestDifference(matrix(n, n, T!.data as Float32Array), expected)).toBeLessThan(1e-5);
+});
+
+test.each([
+  [[2, 3, 2], 2],
+  [[3, 2], 3],
+  [[5], 2],
+  [[2, 2, 3], 1],
+])(
+  "core after core gives what the matrix of factors %j, rank %i, gives, with the same gradients",
+  async (sizes, rank) => {
+    const n = sizes.reduce((a, b) => a * b, 1);
+    const cores = sizes.map((size) => ({ dims: [size, size, rank, rank] }));
+    const check = { symbolic: [] as const, full: false };
+    await checkGradient(
+      (g, [x, ...given]) => ringApply(g, x!, given, sizes, rank),
+      [{ dims: [2, 3, n] }, ...cores],
+      check,
+    );
+    const g = createBuilder();
+    const x = g.input("x", "float32", [2, 3, n]);
+    const inputs = cores.map(({ dims }, d) => g.input(`core${d}`, "float32", dims));
+    g.output(ringApply(g, x, inputs, sizes, rank), "chain");
+    g.output(g.fusedMatMul(x, ringKroneckerValue(g, inputs, sizes, rank), { transB: true }), "matrix");
+    const feeds = Object.fromEntries(
+      [["x", draw([2, 3, n])] as const, ...cores.map(({ dims }, d) => [`core${d}`, draw(dims)] as const)].map(
+        ([name, t]) => [name, { type: "float32", ...t } as const],
+      ),
+    );
+    const { chain, matrix: whole } = await runBuilder(g, feeds);
+    expect(chain!.dims).toEqual(whole!.dims);
+    (chain!.data as Float32Array).forEach((v, i) => {
+      expect(Math.abs(v - (whole!.data as Float32Array)[i]!)).toBeLessThan(1e-5 * 10);
+    });
+  },
+);
+
+test.each([1, 2, 3])("a new transform of rank %i changes nothing but by rounding, either way", async (rank) => {
+  const weight = draw([8, 6]);
+  const [x, dy] = [draw([3, 6]), draw([24]).data];
+  const run = async (config: object) => {
+    const at: OneSite = { method: tlora as unknown as Method, config: { order: 2, ...config }, weight, bias: null };
+    return (await runOneSite(at, startOf(at), x, dy)).y;
+  };
+  const base = await run({ transformRank: 0, residual: "none" });
+  for (const apply of ["chain", "matrix"]) {
+    const y = await run({ transformRank: rank, residualRank: 2, apply });
+    y.forEach((v, i) => {
+      expect(Math.abs(v - base[i]!)).toBeLessThan(1e-6 * Math.max(...base.map(Math.abs)));
+    });
+  }
 });
 
 describe("limits", () => {

@@ -7,7 +7,7 @@ import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { type Init, kaimingUniform, normal, zeros } from "./init.ts";
 import { type AdapterTensor, type ByRole, defineMethod, type ParameterSpec } from "./method.ts";
 import { factorsOf } from "./tlora-factors.ts";
-import { identityDistance, orthogonalDistance, ringFactors, ringKroneckerValue } from "./tlora-ring.ts";
+import { identityDistance, orthogonalDistance, ringApply, ringFactors, ringKroneckerValue } from "./tlora-ring.ts";
 
 /** Cores a ring may have. */
 const MOST_CORES = 6;
@@ -34,6 +34,8 @@ export const tloraConfig = z.strictObject({
   initStd: z.union([z.number().positive(), z.literal("mup")]).default("mup"),
   /** Factor of the residual. */
   scale: z.number().default(1),
+  /** How inputs are transformed: core after core, by the matrix made of them, or whichever takes fewer operations for 512 rows. */
+  apply: z.enum(["chain", "matrix", "auto"]).default("auto"),
 });
 export type TloraConfig = z.output<typeof tloraConfig>;
 
@@ -50,6 +52,17 @@ const identityCore = (size: number, rank: number): Float32Array => {
     Math.floor(at / square) % (size + 1) === 0 ? 1 / rank : 0,
   );
 };
+
+/** Rows of a micro-batch, by which "auto" counts operations. */
+const ROWS = 512;
+
+/** Whether inputs go through the cores one after the other. */
+function chains({ apply, transformRank: rank }: TloraConfig, sizes: readonly number[]): boolean {
+  if (apply !== "auto") return apply === "chain";
+  const n = sizes.reduce((a, b) => a * b, 1);
+  const perCore = sizes.map((size, d) => n * size * (d === sizes.length - 1 ? rank ** 2 : rank ** 3));
+  return ROWS * perCore.reduce((a, b) => a + b, 0) < n ** 2 * rank ** 2 + ROWS * n ** 2;
+}
 
 /** T of a site, [in, in]. */
 function transformOf(tensors: ByRole<AdapterTensor>, { transformRank, order }: TloraConfig): Matrix {
@@ -80,7 +93,7 @@ function residualOf(tensors: ByRole<AdapterTensor>, { residual, order }: TloraCo
  * (layer code was never published; sizes follow from the printed parameter counts). T is a tensor-ring matrix, T[i, j] = trace(A^1[i_1, j_1]
  * A^2[i_2, j_2] ...), D a tensor ring, trace(B^1[o_1] .. C^1[j_1] ..), or a LoRA pair; i = i_1 + n_1 (i_2 + n_2 (i_3 + ...)), the first factor
  * fastest. Cores A^d [n_d, n_d, R, R] start as Id / R, so T is the identity but for rounding; B^1 starts at zero. y = base(x·Tᵀ) + s (x·right)·leftᵀ
- * with left [out, R'²] and right [in, R'²]; T is made from its cores in the graph, in² R² multiplications per run, in² values in memory.
+ * with left [out, R'²] and right [in, R'²]. x·Tᵀ goes core after core (in R³ sum n_d multiplications a row) or by T itself (in² R² a run, in² values in memory, and in² a row).
  * Parameters: R² sum n_d² and R'² sum (n_d + m_d) or r (in + out).
  */
 export const tlora = defineMethod<TloraConfig>({
@@ -122,8 +135,12 @@ export const tlora = defineMethod<TloraConfig>({
   forward(g, { x, y, site, base }, values, config) {
     const { transformRank, residual, residualRank, order, factors, scale: factor } = config;
     const sizes = factorsOf(site.inFeatures, order, factors);
-    const transform = (): Value => ringKroneckerValue(g, coresOf(values, "transform", order), sizes, transformRank);
-    const transformed = transformRank === 0 ? y : base(g.fusedMatMul(x, transform(), { transB: true }));
+    const cores = transformRank === 0 ? [] : coresOf(values, "transform", order);
+    const inputs = (): Value =>
+      chains(config, sizes)
+        ? ringApply(g, x, cores, sizes, transformRank)
+        : g.fusedMatMul(x, ringKroneckerValue(g, cores, sizes, transformRank), { transB: true });
+    const transformed = transformRank === 0 ? y : base(inputs());
     if (residual === "none") return transformed;
     if (residual === "lora") {
       const h = g.fusedMatMul(x, roleOf(values, "A"), { transB: true, alpha: factor });

@@ -226,7 +226,15 @@ export const triedConfigs: readonly TriedConfig[] = [
   {
     type: "TLORA_TENSOR",
     variant: "LoRA residual, two factors",
-    config: config({ transformRank: 3, residual: "lora", residualRank: 2, order: 2, scale: 1.5, ...mixed }),
+    config: config({
+      transformRank: 3,
+      residual: "lora",
+      residualRank: 2,
+      order: 2,
+      scale: 1.5,
+      apply: "chain",
+      ...mixed,
+    }),
     noise: 0.15,
   },
   {
