@@ -26,7 +26,10 @@ function bertSites(kinds: readonly SiteKind[]): SiteShape[] {
     return ["embeddings.LayerNorm", ...names].map((name) => module(name, "norm", hidden, [hidden]));
   }
   if (kinds.includes("attention")) {
-    const sizes = { heads: 12, keyHeads: 12, keyWidth: 64, valueWidth: 64, hidden, crosses: false };
+    const sizes = {
+      ...{ heads: 12, keyHeads: 12, keyWidth: 64, valueWidth: 64, hidden },
+      ...{ crosses: false, isPacked: false, hasOutput: true },
+    };
     return layers.map((at) => ({ ...module(`${at}.attention.self`, "attention", hidden, []), attention: sizes }));
   }
   const kind = kinds.includes("tokens") ? "tokens" : "embedding";

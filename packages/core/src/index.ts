@@ -117,6 +117,7 @@ export { triplet } from "./losses/triplet.ts";
 export { estimateMemory, type MemoryEstimate, RUNTIME_BYTES } from "./memory/estimate.ts";
 export { freeMemory } from "./memory/free-memory.ts";
 export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
+export { type AdaptionPromptConfig, adaptionPrompt } from "./methods/adaption-prompt.ts";
 export { beft } from "./methods/beft.ts";
 export { bitfit } from "./methods/bitfit.ts";
 export { type BoftConfig, boft } from "./methods/boft.ts";
@@ -156,7 +157,9 @@ export {
 } from "./methods/method.ts";
 export { type MissConfig, miss } from "./methods/miss.ts";
 export { type MosConfig, mos } from "./methods/mos.ts";
+export { type MultitaskPromptTuningConfig, multitaskPromptTuning } from "./methods/multitask-prompt-tuning.ts";
 export { type OftConfig, oft } from "./methods/oft.ts";
+export { type PTuningConfig, pTuning } from "./methods/p-tuning.ts";
 export { type PacaConfig, paca } from "./methods/paca.ts";
 export { type PrefixTuningConfig, prefixTuning } from "./methods/prefix-tuning.ts";
 export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.ts";

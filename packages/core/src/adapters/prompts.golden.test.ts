@@ -51,7 +51,7 @@ describe.each(folders)("%s", (folder) => {
       const session = await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 });
       const run = async (feeds: Record<string, RuntimeTensor>): Promise<Float32Array> => {
         const input = (name: string): RuntimeTensor => {
-          const tensor = tensors.get(`input.${name}`)!;
+          const tensor = tensors.get(`input.${name.split(".").at(-1)}`)!;
           return { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) };
         };
         const all = Object.fromEntries(session.inputNames.map((name) => [name, feeds[name] ?? input(name)]));

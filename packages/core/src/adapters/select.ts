@@ -59,6 +59,10 @@ export function selectSites<C extends object>(
     method.kinds.includes(site.kind)
       ? (method.refuses?.(site, config) ?? null)
       : `it is of kind ${site.kind}, and ${method.type} adapts ${kinds}`;
+  const narrowed = (list: readonly Site[]): readonly Site[] => {
+    const kept = method.narrow?.(list, config);
+    return kept ? list.filter((site) => kept.includes(site)) : list;
+  };
   if (method.wholeModel) return { adapted: wholeModel(sites, method, config), saved, skipped: [] };
   if (config.targetModules === undefined) {
     const { defaultTargets } = method;
@@ -73,7 +77,7 @@ export function selectSites<C extends object>(
         hint: "Give targetModules or modulesToSave.",
       });
     }
-    return { adapted, saved, skipped: [] };
+    return { adapted: narrowed(adapted), saved, skipped: [] };
   }
   const chosen = targetSites(sites, config, directOutputs(model.graph));
   const judged = chosen.map((site) => ({ site, reason: reasonAgainst(site) }));
@@ -86,7 +90,7 @@ export function selectSites<C extends object>(
       details: { skipped },
     });
   }
-  return { adapted, saved, skipped };
+  return { adapted: narrowed(adapted), saved, skipped };
 }
 
 /** All fitting sites of a method that adapts them together. */

@@ -19,10 +19,14 @@ export interface AttentionSizes {
   /** Width of one head's keys, and of its values. */
   readonly keyWidth: number;
   readonly valueWidth: number;
-  /** Width of the hidden states that keys are projected from; null where no single linear layer makes them. */
+  /** Width of the hidden states that keys and values are projected from; null where no single linear layer makes either. */
   readonly hidden: number | null;
   /** Keys come from another sequence than queries. */
   readonly crosses: boolean;
+  /** One module makes queries, keys and values. */
+  readonly isPacked: boolean;
+  /** A linear layer takes the result. */
+  readonly hasOutput: boolean;
 }
 
 /** How the kernel of a convolution moves: ONNX's attributes, one number per spatial axis; pads [heads..., tails...]. */
@@ -162,6 +166,7 @@ export interface AttentionBlock {
   readonly query: Projection | null;
   readonly key: Projection | null;
   readonly value: Projection | null;
+  readonly output: Projection | null;
 }
 
 /** An input of a model that has an entry for every token: [batch, tokens]. */

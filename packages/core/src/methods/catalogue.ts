@@ -366,4 +366,33 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     source: "Lester et al. 2021. Files of `peft`.",
     example: { numVirtualTokens: 20 },
   },
+  P_TUNING: {
+    title: "P-tuning",
+    parameters: "numVirtualTokens · width, and an encoder that files leave out: 2 h width + h² (MLP)",
+    use: "Where prompt tuning is unstable: its vectors are made by a small network, which couples them while they train. What is stored and served is a prompt.",
+    avoid:
+      "Where training goes on after saving: the network is not in the file. Where trained values are counted: while it trains they are many times the prompt's.",
+    cost: "Sequences are longer by the virtual tokens; the network runs once per step on them alone.",
+    source: "Liu et al. 2021. Files of `peft`.",
+    example: { numVirtualTokens: 20 },
+  },
+  MULTITASK_PROMPT_TUNING: {
+    title: "Multitask prompt tuning",
+    parameters: "numVirtualTokens · width once, and numRanks (numVirtualTokens + width) per task",
+    use: "When several tasks are known beforehand: what they have in common is trained into one prompt, and a further task starts from it with a few hundred values of its own.",
+    avoid: "For one task without source tasks, where prompt tuning is the same with fewer factors.",
+    cost: "As prompt tuning. Rows of a batch may be of different tasks: their ids are fed.",
+    source: "Wang et al. 2023. Files of `peft`.",
+    example: { numVirtualTokens: 20, numTasks: 4 },
+  },
+  ADAPTION_PROMPT: {
+    title: "LLaMA-Adapter",
+    parameters: "adapterLen · hidden + 1",
+    use: "To add instructions to a decoder without disturbing it: gates start at zero, so training begins at the base model, and only the upper blocks are adapted.",
+    avoid:
+      "Where the change has to be merged; with a handful of steps, since the vectors learn only once the gates have opened.",
+    cost: "One small attention beside that of each adapted block. Nothing gets longer, positions stay.",
+    source: "Zhang et al. 2023. Files of `peft`.",
+    example: { adapterLen: 10 },
+  },
 };

@@ -109,8 +109,11 @@ export interface KeysAndValues {
 export interface AttentionChange {
   /** Stand before the block's own: one softmax over both. They are never masked. */
   readonly join?: KeysAndValues;
-  /** Have a softmax of their own, whose probabilities are multiplied by the gate; the result is added. */
-  readonly beside?: KeysAndValues & { readonly gate: Value };
+  /**
+   * Have a softmax of their own, whose probabilities are multiplied by the gate; the result is added, with `behindOutput` as it is
+   * behind the block's output projection.
+   */
+  readonly beside?: KeysAndValues & { readonly gate: Value; readonly behindOutput?: boolean };
 }
 
 /** What initialisers that fill several tensors together may look at. */
@@ -236,6 +239,8 @@ export interface Method<C extends object = object> {
   readonly config: z.ZodType<C>;
   /** Which sites are meant when `targetModules` is not given; null: it has to be given. */
   readonly defaultTargets: { of(site: SiteShape, config: C): boolean }["of"] | null;
+  /** Which of the chosen sites are adapted; default all. */
+  narrow?(sites: readonly SiteShape[], config: C): readonly SiteShape[];
   /** It adapts all fitting sites together, as one tensor for all of them: targetModules cannot be given. Default false. */
   readonly wholeModel?: boolean;
   /** Why a site of a fitting kind cannot be adapted, or null. */

@@ -1,6 +1,7 @@
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { adalora } from "./adalora.ts";
+import { adaptionPrompt } from "./adaption-prompt.ts";
 import { beft } from "./beft.ts";
 import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
@@ -26,7 +27,9 @@ import { lora } from "./lora.ts";
 import type { Method } from "./method.ts";
 import { miss } from "./miss.ts";
 import { mos } from "./mos.ts";
+import { multitaskPromptTuning } from "./multitask-prompt-tuning.ts";
 import { oft } from "./oft.ts";
+import { pTuning } from "./p-tuning.ts";
 import { paca } from "./paca.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
 import { promptTuning } from "./prompt-tuning.ts";
@@ -51,7 +54,7 @@ const methods: readonly Method[] = [
   ...[svf, loldu],
   ...[bottleneck],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
-  ...[prefixTuning, promptTuning],
+  ...[prefixTuning, adaptionPrompt, promptTuning, pTuning, multitaskPromptTuning],
 ];
 
 /** Every method this version has. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { broadcastDim, evaluateDim, mulDims } from "./dims.ts";
+import { addDims, broadcastDim, divideExactly, evaluateDim, mulDims } from "./dims.ts";
 
 describe("broadcastDim", () => {
   test.each([
@@ -27,5 +27,20 @@ describe("broadcastDim", () => {
     expect(evaluateDim(mulDims(both, "a"), sizes(6, 3))).toBe(36);
     expect(evaluateDim(broadcastDim("[a//2]", "b") ?? 0, sizes(3, 5))).toBe(5);
     expect(evaluateDim(both, new Map([["a", 1]]))).toBe(null);
+  });
+});
+
+describe("divideExactly", () => {
+  const length = addDims("tokens", "virtual");
+  test.each([
+    [mulDims("batch", length), length, "batch"],
+    [mulDims(length, addDims("batch", 3)), length, addDims("batch", 3)],
+    [mulDims(mulDims(6, length), length), mulDims(2, length), mulDims(3, length)],
+    [mulDims("batch", length), "batch", length],
+    [mulDims("batch", length), addDims("tokens", 1), null],
+    [addDims("tokens", 1), length, null],
+    [0, length, 0],
+  ])("%s / %s is %s", (a, b, expected) => {
+    expect(divideExactly(a, b)).toBe(expected);
   });
 });

@@ -115,7 +115,8 @@ export function divideExactly(a: Dim, b: Dim): Dim | null {
   if (a === b) return 1;
   const divisor = [...parse(b)];
   const [only] = divisor;
-  if (divisor.length !== 1 || !only) return null;
+  if (!only) return null;
+  if (divisor.length > 1) return divideBySum(a, divisor);
   const [divisorKey, divisorCoefficient] = only;
   const quotient: Polynomial = new Map();
   for (const [key, coefficient] of parse(a)) {
@@ -129,6 +130,29 @@ export function divideExactly(a: Dim, b: Dim): Dim | null {
     quotient.set(atoms.join("*"), coefficient / divisorCoefficient);
   }
   return format(quotient);
+}
+
+/** Monomials by degree, then by the exponents of their atoms in alphabetical order: the greatest first. */
+function byDegree([a]: readonly [string, number], [b]: readonly [string, number]): number {
+  const [x, y] = [a, b].map((key) => (key ? splitTopLevel(key, "*") : [])) as [string[], string[]];
+  if (x.length !== y.length) return y.length - x.length;
+  const i = x.findIndex((atom, k) => atom !== y[k]);
+  return i < 0 ? 0 : (x[i] as string) < (y[i] as string) ? -1 : 1;
+}
+
+/** a / (sum of several terms) by long division: exact when every leading term divides. */
+function divideBySum(a: Dim, divisor: readonly (readonly [string, number])[]): Dim | null {
+  const [lead] = [...divisor].sort(byDegree);
+  const whole = format(new Map(divisor));
+  let [rest, quotient]: [Dim, Dim] = [a, 0];
+  for (let step = 0; step < maxTerms && rest !== 0; step++) {
+    const [first] = [...parse(rest)].sort(byDegree);
+    const term = first && lead ? divideExactly(format(new Map([first])), format(new Map([lead]))) : null;
+    if (term === null) return null;
+    quotient = addDims(quotient, term);
+    rest = subDims(rest, mulDims(term, whole));
+  }
+  return rest === 0 ? quotient : null;
 }
 
 /** Integer division rounding down; symbolic results that do not divide exactly become one opaque atom. */

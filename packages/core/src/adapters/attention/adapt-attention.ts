@@ -1,5 +1,6 @@
 import { PeftError } from "../../errors.ts";
 import type { Builder } from "../../graph/builder.ts";
+import { mergeHeads } from "../../lowering/heads.ts";
 import type { AttentionInput, ByRole } from "../../methods/method.ts";
 import type { Node, Value } from "../../onnx/ir.ts";
 import { frozenValues } from "../frozen-values.ts";
@@ -22,6 +23,7 @@ export interface AttentionPlan {
 interface Term {
   readonly probabilities: Value;
   readonly values: () => Value;
+  readonly behindOutput: boolean;
 }
 
 /**
@@ -37,6 +39,7 @@ export function attentionRewrites({ plan, index, count, values }: AttentionPlan)
   }
   const at = { block, sizes, scope: `${site.name}/${method.type.toLowerCase()}` };
   let terms: readonly Term[] = [];
+  let behind: Value | null = null;
   const atSoftmax = (g: Builder, node: Node): void => {
     const scores = g.value(node.inputs[0] ?? "");
     const { join, beside } = g.scoped(at.scope, () => {
@@ -46,7 +49,8 @@ export function attentionRewrites({ plan, index, count, values }: AttentionPlan)
     const own = beside
       ? g.scoped(at.scope, (): Term => {
           const probabilities = g.softmax(scoresOf(g, at, scores, beside.keys));
-          return { probabilities: g.mul(probabilities, beside.gate), values: beside.values };
+          const { values, behindOutput = false } = beside;
+          return { probabilities: g.mul(probabilities, beside.gate), values, behindOutput };
         })
       : null;
     const joined = join ? joinKeys(g, at, node, scores, join) : null;
@@ -55,19 +59,27 @@ export function attentionRewrites({ plan, index, count, values }: AttentionPlan)
   };
   const atProduct = (g: Builder, node: Node): void => {
     const output = node.outputs[0] ?? "";
-    if (terms.length === 0) {
-      g.addNode({ ...node });
-      return;
-    }
     const [product] = g.addNode({ ...node, outputs: [`${output}:base`] });
+    const sum = g.scoped(at.scope, () => {
+      const ofTerms = (late: boolean): Value[] =>
+        terms.flatMap((term) => (term.behindOutput === late ? [weighed(g, at, term)] : []));
+      behind = ofTerms(true).reduce<Value | null>((total, value) => (total ? g.add(total, value) : value), null);
+      return ofTerms(false).reduce((y, value) => g.add(y, g.cast(value, y.type)), product as Value);
+    });
+    g.op("Identity", [sum], {}, { outputs: [output] });
+  };
+  const atOutput = (g: Builder, node: Node): void => {
+    const output = node.outputs[0] ?? "";
+    const [y] = g.addNode({ ...node, outputs: [`${output}:base`] }) as [Value];
     const sum = g.scoped(at.scope, () =>
-      terms.reduce((y, term) => g.add(y, g.cast(weighed(g, at, term), y.type)), product as Value),
+      behind ? g.add(y, g.cast(g.reshape(mergeHeads(g, behind), y.shape), y.type)) : y,
     );
     g.op("Identity", [sum], {}, { outputs: [output] });
   };
   return new Map([
     [block.softmax.outputs[0] ?? "", atSoftmax],
     [block.valueProduct.outputs[0] ?? "", atProduct],
+    [block.output?.use.output ?? "", atOutput],
   ]);
 }
 
@@ -92,7 +104,7 @@ function joinKeys(
     const sizes = g.shapeTensor([theirs.shape[3] ?? 0, scores.shape[3] ?? 0]);
     const [first, rest] = g.op("Split", [all, sizes], { axis: 3 }, { count: 2 });
     g.op("Identity", [rest as Value], {}, { outputs: [node.outputs[0] ?? ""] });
-    return { probabilities: g.dropout(first as Value, at.block.dropout), values };
+    return { probabilities: g.dropout(first as Value, at.block.dropout), values, behindOutput: false };
   });
 }
 

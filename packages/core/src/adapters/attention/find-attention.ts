@@ -4,7 +4,7 @@ import { intAttribute } from "../../onnx/infer/context.ts";
 import type { Model, Node } from "../../onnx/ir.ts";
 import { opsetOf } from "../../onnx/opset.ts";
 import type { AttentionBlock, AttentionSizes, Projection, ScoreStep, Site } from "../site.ts";
-import { type LinearUses, linearUses, traceProjection } from "./trace-projection.ts";
+import { type LinearUses, linearUses, traceOutput, traceProjection } from "./trace-projection.ts";
 import { isMove, scaling, unmoved, type Walk, walkOf } from "./walk.ts";
 
 /** How many nodes may lie between softmax and either product; ten do in the longest export known. */
@@ -133,15 +133,21 @@ function blockAt(walk: Walk, softmax: Node, uses: LinearUses): { block: Attentio
   const width = (projection: Projection): number => projection.slice?.size ?? projection.site.outFeatures;
   const fits = (projection: Projection | null | undefined, size: number): Projection | null =>
     projection && width(projection) === size ? projection : null;
+  const [ownKey, ownValue] = [fits(key, keyHeads * keyWidth), fits(value, keyHeads * valueWidth)];
+  const output = traceOutput(walk, values.node.outputs[0] ?? "", uses);
+  const packed = new Set([query, key, value].map((projection) => projection?.site.name ?? null));
   return {
     block: {
       ...{ keyProduct: keys.node, softmax, valueProduct: values.node, keySteps: side.steps, scoreSteps: keys.steps },
       ...{ productHeads, dropout: values.dropout, query: fits(query, heads * keyWidth) },
-      ...{ key: fits(key, keyHeads * keyWidth), value: fits(value, keyHeads * valueWidth) },
+      ...{ key: ownKey, value: ownValue, output },
     },
     sizes: {
-      ...{ heads, keyHeads, keyWidth, valueWidth, hidden: key?.site.inFeatures ?? null },
+      ...{ heads, keyHeads, keyWidth, valueWidth },
+      hidden: ownKey && ownValue ? ownKey.site.inFeatures : null,
       crosses: source(query) !== null && source(key) !== null && source(query) !== source(key),
+      isPacked: packed.size === 1 && !packed.has(null),
+      hasOutput: output !== null,
     },
   };
 }

@@ -1,7 +1,7 @@
 import { intAttribute } from "../../onnx/infer/context.ts";
 import type { Node } from "../../onnx/ir.ts";
 import type { FeatureSlice, Projection, Site, SiteUse } from "../site.ts";
-import type { Walk } from "./walk.ts";
+import { isMove, type Walk } from "./walk.ts";
 
 /** The linear layers of a model by the value that each use of them makes. */
 export type LinearUses = ReadonlyMap<string, { readonly site: Site; readonly use: SiteUse }>;
@@ -83,4 +83,18 @@ function partOf(walk: Walk, node: Node, name: string, before: Part): Part {
     return { start: index * size, size, total };
   }
   return before;
+}
+
+/** The linear layer that reads a value once its heads are merged; null when there is none. */
+export function traceOutput(walk: Walk, name: string, uses: LinearUses): Projection | null {
+  const byInput = new Map([...uses.values()].map((found) => [found.use.input, found]));
+  let merged = name;
+  for (let steps = 0; steps < 8; steps++) {
+    const found = byInput.get(merged);
+    if (found) return { ...found, slice: null };
+    const next = walk.readers(merged).find((node) => isMove(node));
+    if (!next) return null;
+    merged = next.outputs[0] ?? "";
+  }
+  return null;
 }

@@ -437,4 +437,22 @@ export const triedConfigs: readonly TriedConfig[] = [
     variant: "from words",
     config: config({ numVirtualTokens: 2, promptTuningInit: "SAMPLE_VOCAB" }),
   },
+  { type: "P_TUNING", config: config({ numVirtualTokens: 2, encoderHiddenSize: 4, modulesToSave: ["classifier"] }) },
+  {
+    type: "P_TUNING",
+    variant: "LSTM",
+    config: config({
+      numVirtualTokens: 3,
+      encoderHiddenSize: 4,
+      encoderReparameterizationType: "LSTM",
+      encoderDropout: 0.1,
+    }),
+  },
+  { type: "MULTITASK_PROMPT_TUNING", config: config({ numVirtualTokens: 3, numRanks: 2 }), noise: 0.6 },
+  { type: "ADAPTION_PROMPT", config: config({ adapterLen: 3, modulesToSave: ["classifier"] }) },
+  {
+    type: "ADAPTION_PROMPT",
+    variant: "last block",
+    config: config({ adapterLen: 2, adapterLayers: 1, targetModules: ["self"] }),
+  },
 ];
