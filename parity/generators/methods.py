@@ -61,6 +61,11 @@ CONFIGS: dict[str, PeftConfig] = {
     "tinylora": peft.TinyLoraConfig(r=2, u=6, target_modules=SQUARE),
     "frod": peft.FrodConfig(target_modules=SQUARE),
     "trainable-tokens": peft.TrainableTokensConfig(token_indices=[8, 12, 25, 50, 61], target_modules=["word_embeddings"]),
+    "psoft-series": peft.PsoftConfig(
+        r=6, psoft_alpha=9, ab_svd_init="pissa_init", psoft_mag_a=False, use_cayley_neumann=True, cayley_neumann_eps=0.3, target_modules=MIXED
+    ),
+    "psoft-free": peft.PsoftConfig(r=4, psoft_alpha=4, psoft_orth=False, psoft_mag_b=False, target_modules=MIXED),
+    "oft-three-terms": peft.OFTConfig(r=0, oft_block_size=8, num_cayley_neumann_terms=3, target_modules=WIDE),
 }
 
 # What the noise on trained tensors is multiplied by, where 0.1 would be lost or too much.

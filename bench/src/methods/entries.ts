@@ -53,6 +53,7 @@ const products: readonly Entry[] = [
 const rotations: readonly Entry[] = [
   { name: "OFT", type: "OFT", config: { oftBlockSize: 32 } },
   { name: "BOFT", type: "BOFT", config: { boftBlockSize: 8, boftNButterflyFactor: 2 } },
+  { name: "PSOFT", type: "PSOFT", config: { r: 64, alpha: 64 } },
   { name: "HRA", type: "HRA", config: { r: 16 } },
   { name: "RoAd 1", type: "ROAD", config: { variant: "road_1" }, budget: "vectors only" },
   { name: "RoAd 4", type: "ROAD", config: { variant: "road_4" }, budget: "vectors only" },

@@ -163,6 +163,7 @@ export { type PTuningConfig, pTuning } from "./methods/p-tuning.ts";
 export { type PacaConfig, paca } from "./methods/paca.ts";
 export { type PrefixTuningConfig, prefixTuning } from "./methods/prefix-tuning.ts";
 export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.ts";
+export { type PsoftConfig, psoft } from "./methods/psoft.ts";
 export { type QwhaConfig, qwha } from "./methods/qwha.ts";
 export { type RandloraConfig, randlora } from "./methods/randlora.ts";
 export { listMethods, methodOf } from "./methods/registry.ts";

@@ -22,7 +22,7 @@ const foldersOf = (kind: string): string[] =>
   existsSync(join(golden, kind)) ? readdirSync(join(golden, kind)).map((name) => join(kind, name)) : [];
 /** Types and variants of peft that are not computed here yet. */
 const pending = new Set(
-  [...["psoft", "vblora-topk"], ...["lily", "pvera", "unilora", "frod"]].map((name) => join("methods", name)),
+  [...["vblora-topk"], ...["lily", "pvera", "unilora", "frod"]].map((name) => join("methods", name)),
 );
 const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
 

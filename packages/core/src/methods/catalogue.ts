@@ -194,6 +194,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "An exact inverse of each block and m permuted products in a row: among the slowest methods here.",
     source: "Liu et al. 2023. Files of `peft`.",
   },
+  PSOFT: {
+    title: "PSOFT",
+    parameters: "r (r - 1) / 2 + 2r",
+    use: "A rotation as in OFT, of the weight's r leading directions alone: few values, independent of the module's width, and geometry that stays.",
+    avoid:
+      "Where starting has to be fast: every module is decomposed first. Where the task needs directions that the weight has hardly any of.",
+    cost: "LoRA's two thin products with one of [r, r] between them, an inverse of [r, r] per step, and one SVD per module at the start and again when a file is read.",
+    source: "Wu et al. 2025. Files of `peft`.",
+  },
   HRA: {
     title: "HRA",
     parameters: "r in",

@@ -41,11 +41,13 @@ export const eye = (g: Builder, size: number): Value => {
   return g.has(name) ? g.value(name) : g.initializer(name, tensorFrom("float32", [size, size], identity(size).data));
 };
 
-/** Coefficients of I, Q, Q², ...: 1, 2, 2, ..., 2, 1; two terms are I + 2 Q, as peft counts them. */
-const neumannCoefficients = (terms: number): number[] =>
-  Array.from({ length: terms }, (_, k) => (k === 0 || (k === terms - 1 && terms > 2) ? 1 : 2));
+/** Coefficients of I, Q, Q², ...: 1, 2, 2, ..., 2, 1; as in peft two terms are I + 2 Q, and three are four: Q³ always comes with Q². */
+const neumannCoefficients = (terms: number): number[] => {
+  const count = terms === 3 ? 4 : terms;
+  return Array.from({ length: count }, (_, k) => (k === 0 || (k === count - 1 && count > 2) ? 1 : 2));
+};
 
-/** I + 2 Q + 2 Q² + ... + 2 Q^(n-2) + Q^(n-1): the Neumann series of (I + Q)(I - Q)^-1, cut after n terms. */
+/** I + 2 Q + 2 Q² + ... + 2 Q^(n-2) + Q^(n-1): the Neumann series of (I + Q)(I - Q)^-1, cut after n terms (n = 3: after four). */
 export function cayleyNeumann(q: Matrix, terms: number): Matrix {
   let [sum, power] = [identity(q.rows), identity(q.rows)];
   for (const coefficient of neumannCoefficients(terms).slice(1)) {

@@ -33,6 +33,7 @@ import { pTuning } from "./p-tuning.ts";
 import { paca } from "./paca.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
 import { promptTuning } from "./prompt-tuning.ts";
+import { psoft } from "./psoft.ts";
 import { qwha } from "./qwha.ts";
 import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
@@ -49,7 +50,7 @@ import { waveFt } from "./waveft.ts";
 const methods: readonly Method[] = [
   ...[lora, adalora, triAdaptLora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
   ...[loha, lokr, kronA, tlora, hira, glora],
-  ...[oft, boft, hra, road],
+  ...[oft, boft, psoft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],
   ...[bottleneck],

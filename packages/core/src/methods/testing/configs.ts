@@ -106,6 +106,20 @@ export const triedConfigs: readonly TriedConfig[] = [
   },
   { type: "BOFT", config: config({ boftBlockSize: 4, targetModules: "all-linear" }) },
   { type: "BOFT", variant: "two factors", config: config({ boftBlockSize: 2, boftNButterflyFactor: 2, ...mixed }) },
+  { type: "PSOFT", config: config({ r: 4, alpha: 6, dropout: 0.1, targetModules: "all-linear" }) },
+  {
+    type: "PSOFT",
+    variant: "series, roots of singular values",
+    config: config({
+      ...{ r: 3, alpha: 2, useCayleyNeumann: true, cayleyNeumannEps: 0.5, psoftMagA: false },
+      ...{ abSvdInit: "pissa_init", ...mixed },
+    }),
+  },
+  {
+    type: "PSOFT",
+    variant: "any matrix, drawn",
+    config: config({ r: 4, psoftOrth: false, initWeights: false, ...mixed }),
+  },
   { type: "HRA", config: config({ r: 4, ...mixed }) },
   { type: "HRA", variant: "orthogonal directions", config: config({ r: 3, applyGS: true, ...mixed }) },
   { type: "ROAD", config: config({ groupSize: 4, targetModules: "all-linear" }) },
