@@ -7,6 +7,7 @@ import process, { env } from "node:process";
 import { fileURLToPath } from "node:url";
 import { createRandom, onnxruntimeNode, tensorFrom, writeSafetensors } from "@onnx-peft/core";
 import {
+  diffora,
   fineTune,
   lnTuning,
   loadTextModel,
@@ -58,6 +59,11 @@ const cases = [
     task: sentenceEmbedding({ objective: "multiple-negatives" }),
     sampleOf: (text, other) => ({ texts: [text, other] }),
   },
+  {
+    name: "diffora",
+    model: "bert",
+    search: { r: 4, alpha: 8, ratio: 0.34, searchSteps: 6, gateLearningRate: 0.05 },
+  },
 ];
 
 const labels = ["a", "b", "c"];
@@ -87,7 +93,8 @@ async function writeGolden(path, modelFile, texts, padId) {
 }
 
 /** Fine-tunes, saves, and returns the exit code of peft's side, which prints the difference. */
-async function check({ name, model: folder, onnxFile, method, adapter, task = classification, sampleOf }, output) {
+async function check(one, output) {
+  const { name, model: folder, onnxFile, method, adapter, search: searched, task = classification, sampleOf } = one;
   const base = join(here, "golden/models", folder);
   const model = await loadTextModel({ model: base, ...(onnxFile ? { onnxFile } : {}) }, task.head);
   const options = {
@@ -99,7 +106,10 @@ async function check({ name, model: folder, onnxFile, method, adapter, task = cl
   };
   const texts = makeTexts(51);
   const samples = texts.slice(3).map((text, i) => (sampleOf ? sampleOf(text, texts[i]) : text));
-  const tuned = await fineTune({ model, task, train: samples, method, adapter, options });
+  const run = { model, task, train: samples, options };
+  const { tuned } = searched
+    ? await diffora({ ...run, search: searched })
+    : { tuned: await fineTune({ ...run, method, adapter }) };
   await tuned.close();
   const { losses, steps } = tuned.training;
   console.log(`${name} (${folder}): ${steps} steps, loss ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}`);

@@ -36,7 +36,7 @@ export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from 
 export type { ConvWindow, Site, SiteKind, SiteShape, SublayerShape, SublayerUse } from "./adapters/site.ts";
 export { findSites } from "./adapters/sites.ts";
 export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swappable.ts";
-export { targetSites } from "./adapters/targets.ts";
+export { type TargetConfig, targetSites } from "./adapters/targets.ts";
 export { triAdaptToLora } from "./adapters/tri-adapt-to-lora.ts";
 export { truncateDylora } from "./adapters/truncate-dylora.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
@@ -259,6 +259,15 @@ export {
   type TrainingProgram,
 } from "./train/program.ts";
 export { withRecomputation } from "./train/recompute.ts";
+export {
+  type ModuleSearch,
+  type ModuleSearchResult,
+  type SearchLook,
+  searchModules,
+} from "./train/search/module-search.ts";
+export type { ModuleTable } from "./train/search/module-table.ts";
+export type { DifforaInput } from "./train/search/search-options.ts";
+export type { StartTensor } from "./train/search/search-result.ts";
 export { buildSeveralEvaluation, buildSeveralProgram } from "./train/several-program.ts";
 export { type SeveralRun, type SeveralTraining, trainSeveral } from "./train/train-several.ts";
 export {

@@ -50,6 +50,7 @@ export { type ModelSource, modelFolder } from "./models/fetch-model.ts";
 export { type BertSizes, initialBertWeights } from "./models/initial-weights.ts";
 export { loadTextModel, type TextModel } from "./models/load-text-model.ts";
 export { type DeftComparison, type DeftOptions, type DeftRun, deft } from "./recipes/deft.ts";
+export { type DifforaOptions, type DifforaResult, diffora } from "./recipes/diffora.ts";
 export type { StartDataOptions } from "./tasks/data-start.ts";
 export { type FineTuned, type FineTuneOptions, fineTune, startValues } from "./tasks/fine-tune.ts";
 export { type EncodedText, padBatch } from "./tasks/pad-batch.ts";

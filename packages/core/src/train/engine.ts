@@ -8,6 +8,7 @@ import {
   createMember,
   type EngineTensors,
   floats,
+  type MeanGradients,
   type Member,
   type MemberResult,
   type MemberSetup,
@@ -16,6 +17,7 @@ import {
 } from "./member.ts";
 import { peakRss } from "./memory.ts";
 import { type EvaluationProgram, LOSS_SUM, LOSS_WEIGHT, type ProgramMember, type TrainingProgram } from "./program.ts";
+import { unrolledGradient } from "./unrolled-gradient.ts";
 
 type AnyGraph = GraphFile | GraphPath;
 
@@ -41,6 +43,18 @@ export interface StepRequest extends MemberStep {
   readonly runs: readonly Feeds[];
   /** Where several adapters are trained at once: those that make a step, in the place of the request's own numbers. */
   readonly members?: Readonly<Record<string, MemberStep>>;
+  /**
+   * For a step of one member: micro-batches of another one, one of whose steps (of plain gradient descent at this learning rate) is
+   * looked ahead. See {@link unrolledGradient}; four times the work.
+   */
+  readonly ahead?: { readonly member: string; readonly runs: readonly Feeds[]; readonly learningRate: number };
+}
+
+/** A member that makes a step. */
+interface Asked {
+  readonly name: string;
+  readonly own: MemberStep;
+  readonly member: Member;
 }
 
 /** Loss, weight and norm are those of all adapters together where there are several. */
@@ -136,34 +150,76 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
     seed: setup.seed,
   });
 
+  const memberOf = (name: string): Member => members.get(name) ?? fail("ENGINE", `The program trains no "${name}".`);
+  /** Runs a batch; the members have its gradients then. Returns the feeds of a run, for errors. */
+  const runBatch = async (
+    step: number,
+    runs: readonly Feeds[],
+    asked: readonly Asked[],
+    wanted: readonly string[] | undefined,
+  ): Promise<(k: number) => Feeds> => {
+    if (!training || !trainingSession) {
+      throw new PeftError("ENGINE", "This engine was opened without a training graph or an optimiser.");
+    }
+    for (const { own, member } of asked) member.begin(own.step);
+    const masks = dropout(runs, step);
+    const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...kept });
+    const title = (name: string): string => (name === ONLY ? "" : ` of "${name}"`);
+    for (let k = 0; k < runs.length; k++) {
+      const outputs = await trainingSession.run(feedsOf(k), wanted);
+      for (const { name, member } of asked) {
+        const problem = member.add(outputs);
+        if (problem === null) continue;
+        const what = `the loss of micro-batch ${k}${title(name)} ${problem}`;
+        throw await notFinite(runtime, training.graph, [feedsOf(k)], step, what);
+      }
+    }
+    return feedsOf;
+  };
+  /** A member's gradients one step of another one ahead. */
+  const lookAhead = async (
+    step: number,
+    runs: readonly Feeds[],
+    asked: readonly Asked[],
+    ahead: NonNullable<StepRequest["ahead"]>,
+  ): Promise<MeanGradients> => {
+    const [one] = asked;
+    if (!one || asked.length > 1) return fail("ENGINE", "Only a step of a single member looks ahead.");
+    const inner = { name: ahead.member, own: one.own, member: memberOf(ahead.member) };
+    const both = [one, inner];
+    const wanted = [...new Set(both.flatMap(({ member }) => member.outputs))];
+    let outer: MeanGradients | undefined;
+    const gradients = await unrolledGradient({
+      weights: inner.member.values,
+      rate: ahead.learningRate,
+      async gradients(of) {
+        await runBatch(step, of === "inner" ? ahead.runs : runs, both, wanted);
+        const own = one.member.mean(step);
+        if (of === "outer") outer = own;
+        return new Map([...own.gradients, ...inner.member.mean(step).gradients]);
+      },
+    });
+    const { loss, weight } = outer ?? one.member.mean(step);
+    return { loss, weight, gradients: new Map([...gradients].filter(([name]) => one.member.values.has(name))) };
+  };
+
   return {
     async step(request) {
-      const { step, runs } = request;
+      const { step, runs, ahead } = request;
       if (!training || !trainingSession || members.size === 0) {
         throw new PeftError("ENGINE", "This engine was opened without a training graph or an optimiser.");
       }
       const started = performance.now();
-      const asked = Object.entries(request.members ?? { [ONLY]: request }).map(([name, own]) => {
-        const member = members.get(name) ?? fail("ENGINE", `The program trains no "${name}".`);
-        return { name, own, member };
-      });
-      for (const { own, member } of asked) member.begin(own.step);
-      const masks = dropout(runs, step);
-      const feedsOf = (k: number): Feeds => ({ ...runs[k], ...masks[k], ...kept });
-      const wanted = request.members ? asked.flatMap(({ member }) => member.outputs) : undefined;
-      const title = (name: string): string => (name === ONLY ? "" : ` of "${name}"`);
-      for (let k = 0; k < runs.length; k++) {
-        const outputs = await trainingSession.run(feedsOf(k), wanted);
-        for (const { name, member } of asked) {
-          const problem = member.add(outputs);
-          if (problem === null) continue;
-          const what = `the loss of micro-batch ${k}${title(name)} ${problem}`;
-          throw await notFinite(runtime, training.graph, [feedsOf(k)], step, what);
-        }
-      }
+      const asked = Object.entries(request.members ?? { [ONLY]: request }).map(
+        ([name, own]): Asked => ({ name, own, member: memberOf(name) }),
+      );
+      const wanted = request.members ? [...new Set(asked.flatMap(({ member }) => member.outputs))] : undefined;
+      const given = ahead ? await lookAhead(step, runs, asked, ahead) : undefined;
+      const masked = (k: number): Feeds => ({ ...runs[k], ...dropout(runs, step)[k], ...kept });
+      const feedsOf = given ? masked : await runBatch(step, runs, asked, wanted);
       const results: Record<string, MemberResult> = {};
       for (const { name, own, member } of asked) {
-        const result = member.update(own);
+        const result = member.update(own, given);
         if (typeof result === "string")
           throw await notFinite(runtime, training.graph, Array.from(runs.keys(), feedsOf), step, result);
         results[name] = result;

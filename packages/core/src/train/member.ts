@@ -33,6 +33,13 @@ export interface MemberResult {
   readonly gradNorm: number;
 }
 
+/** Loss, weight and gradients of the mean loss of a batch. */
+export interface MeanGradients {
+  readonly loss: number;
+  readonly weight: number;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+}
+
 /** Everything that an engine feeds beside batches, by name. */
 export type EngineTensors = Map<string, RuntimeTensor & { readonly data: Float32Array }>;
 
@@ -43,8 +50,15 @@ export interface Member {
   begin(step: number): void;
   /** Adds loss and gradients of a run. Returns what is not finite, or null. */
   add(outputs: Outputs): string | null;
-  /** The optimiser's step. Returns what is not finite in the gradient, with nothing changed. @throws PeftError EMPTY_BATCH */
-  update(request: MemberStep): MemberResult | string;
+  /** Its trained tensors, as they are fed. */
+  readonly values: ReadonlyMap<string, Float32Array>;
+  /** What was added, as a mean. The gradients are overwritten by the next batch. @throws PeftError EMPTY_BATCH */
+  mean(step: number): MeanGradients;
+  /**
+   * The optimiser's step. Returns what is not finite in the gradient, with nothing changed.
+   * @param given default what was added. @throws PeftError EMPTY_BATCH
+   */
+  update(request: MemberStep, given?: MeanGradients): MemberResult | string;
   /** True for a tensor of a method whose ranks may grow. */
   mayGrow(name: string): boolean;
   /** Puts a larger tensor in the place of one, everywhere. */
@@ -86,6 +100,16 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
     optimizer.grow({ name, values: data, dims, before, followsSchedule: learningRate !== "constant" });
   };
   let [lossSum, weight] = [0, 0];
+  const mean = (step: number): MeanGradients => {
+    if (!(weight > 0)) {
+      throw new PeftError(
+        "EMPTY_BATCH",
+        `Step ${step}: the total weight of the batch is ${weight}; every label is ignored.`,
+      );
+    }
+    scale(sums, 1 / weight);
+    return { loss: lossSum / weight, weight, gradients: sums };
+  };
   return {
     outputs: [program.lossSum, program.lossWeight, ...program.parameters.map(gradientName)],
     begin(step) {
@@ -102,26 +126,22 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
       for (const [name, sum] of sums) accumulate(sum, floats(outputs[gradientName(name)], gradientName(name)));
       return null;
     },
-    update({ step, learningRateScale, maxGradNorm }) {
-      if (!(weight > 0)) {
-        throw new PeftError(
-          "EMPTY_BATCH",
-          `Step ${step}: the total weight of the batch is ${weight}; every label is ignored.`,
-        );
-      }
-      scale(sums, 1 / weight);
-      hooks.beforeUpdate?.(step, sums);
-      const norm = globalNorm(sums);
+    values: own,
+    mean,
+    update({ step, learningRateScale, maxGradNorm }, given) {
+      const { loss, weight, gradients } = given ?? mean(step);
+      hooks.beforeUpdate?.(step, gradients);
+      const norm = globalNorm(gradients);
       if (!Number.isFinite(norm)) {
-        const [bad] = findNotFinite(sums);
+        const [bad] = findNotFinite(gradients);
         return `the gradient of "${bad?.name ?? "?"}" is ${bad?.value ?? norm}`;
       }
       // The divisor is that of torch's clip_grad_norm_.
-      if (maxGradNorm !== undefined && norm > maxGradNorm) scale(sums, maxGradNorm / (norm + 1e-6));
-      optimizer.step(sums, learningRateScale, hooks.held?.());
-      hooks.onStep?.(step, sums);
+      if (maxGradNorm !== undefined && norm > maxGradNorm) scale(gradients, maxGradNorm / (norm + 1e-6));
+      optimizer.step(gradients, learningRateScale, hooks.held?.());
+      hooks.onStep?.(step, gradients);
       for (const growth of hooks.grow?.(step) ?? []) grow(growth);
-      return { loss: lossSum / weight, weight, gradNorm: norm };
+      return { loss, weight, gradNorm: norm };
     },
     mayGrow: (name) => hooks.grow !== undefined && (own.has(name) || program.state.includes(name)),
     grow,

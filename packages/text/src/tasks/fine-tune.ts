@@ -20,6 +20,8 @@ import {
   PeftError,
   type Penalty,
   type RuntimeTensor,
+  type StartTensor,
+  type TargetConfig,
   type TrainEvent,
   type TrainingResult,
   type TrainOptionsInput,
@@ -64,6 +66,8 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
   readonly penalties?: readonly Penalty[];
   /** Learning rate and weight decay of named parameters, from the names of all trained ones. */
   readonly groups?: (parameters: readonly string[]) => ParameterGroup[];
+  /** Values that trained tensors begin with, by name; default those of a new adapter. */
+  readonly start?: ReadonlyMap<string, StartTensor>;
   /** Id of the padding token; default the config's pad_token_id. */
   readonly padId?: number;
   /** Where checkpoints go; an interrupted run in it goes on. */
@@ -125,7 +129,7 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
   const base = weights?.model ?? model.model;
   const training = injectAdapter(base, { method, config, wantedOutputs, training: true });
   const loss = task.loss(taskGraph(training, task.head));
-  const parameters = startValues(training, run.options.seed ?? 42, start?.values);
+  const parameters = beginning(startValues(training, run.options.seed ?? 42, start?.values), run.start);
   await using int8 =
     run.compute === "int8"
       ? await textInt8Plan({
@@ -210,6 +214,20 @@ export function startValues(
   );
 }
 
+/** @throws PeftError PARAMETER for tensors that the adapter does not have, or of another shape */
+function beginning(
+  values: Record<string, RuntimeTensor>,
+  start: ReadonlyMap<string, StartTensor> = new Map(),
+): Record<string, RuntimeTensor> {
+  for (const [name, { dims }] of start) {
+    if (values[name]?.dims.join() === dims.join()) continue;
+    const expected = values[name] ? `[${values[name].dims.join(", ")}]` : "no such tensor";
+    throw new PeftError("PARAMETER", `Expected ${expected} as the start of "${name}", received [${dims.join(", ")}].`);
+  }
+  const given = [...start].map(([name, { dims, data }]) => [name, { type: "float32", dims, data }] as const);
+  return { ...values, ...Object.fromEntries(given) };
+}
+
 /** What peft calls the tasks. With a task type it trains the head, and refuses an adapter whose file lacks it. */
 export const peftTaskTypes = {
   "sequence-classification": "SEQ_CLS",
@@ -222,11 +240,11 @@ const coveredByTaskType = (module: string): boolean =>
   module.split(".").some((part) => /(classifier|score)$/.test(part));
 
 /** The head and new modules are always trained, beside what the caller asks for. */
-function withHead<C extends object, Sample>(
-  config: AdapterConfigInput<C>,
+export function withHead<Config extends Pick<TargetConfig, "modulesToSave">, Sample>(
+  config: Config,
   task: TextTask<Sample>,
   initialized: readonly string[],
-): AdapterConfigInput<C> {
+): Config & Pick<TargetConfig, "modulesToSave" | "taskType"> {
   const others = initialized.filter((name) => !coveredByTaskType(name));
   const modulesToSave = [...new Set([...(config.modulesToSave ?? []), ...others])];
   return { ...config, taskType: peftTaskTypes[task.type], ...(modulesToSave.length === 0 ? {} : { modulesToSave }) };
