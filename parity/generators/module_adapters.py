@@ -76,6 +76,19 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gpt2-pfeiffer": ("gpt2", "BOTTLENECK", {"placement": "pfeiffer", "reductionFactor": 4}),
     "gpt2-parallel": ("gpt2", "BOTTLENECK", {"placement": "pfeifferParallel", "reductionFactor": 4}),
     "gpt2-parallel-normed": ("gpt2", "BOTTLENECK", {"placement": "pfeifferParallel", "parallelInput": "branch"}),
+    "compacter": ("bert", "COMPACTER", {"reductionFactor": 4}),
+    "compacter-plus-plus": ("bert", "COMPACTER", {"placement": "pfeiffer", "reductionFactor": 2, "phmRank": 2, "scaling": "learned"}),
+    "compacter-own-rules": (
+        "gpt2",
+        "COMPACTER",
+        {"reductionFactor": 4, "sharedPhmRule": False, "factorizedPhmRule": True, "phmDim": 2, "phmBias": False},
+    ),
+    "phm": ("bert", "COMPACTER", {"reductionFactor": 2, "factorizedPhmW": False, "phmDim": 8, "nonLinearity": "identity"}),
+    "compacter-shared": (
+        "bert",
+        "COMPACTER",
+        {"placement": "pfeifferParallel", "reductionFactor": 4, "sharedWPhm": True, "factorizedPhmRule": True},
+    ),
     "at-linear": ("bert", "BOTTLENECK", {"bottleneckSize": 6}),
     "at-linear-parallel": ("bert", "BOTTLENECK", {"placement": "parallel", "bottleneckSize": 6, "scaling": 2.0}),
 }
@@ -185,7 +198,8 @@ def attach(kind: str, module: nn.Module, adapt: Adapt) -> None:
 
 
 def at_branches(base: str, model: nn.Module, kind: str, options: dict[str, Any], draw: Draw) -> Tensors:
-    config = PRESETS[options["placement"]] | options
+    placement = options.get("placement", "houlsby")
+    config = PRESETS[placement] | (PHM if kind == "COMPACTER" else {}) | options | {"placement": placement}
     width = model.config.hidden_size
     tensors: Tensors = {}
     make_tensors, project = PROJECTIONS[kind]
@@ -195,7 +209,7 @@ def at_branches(base: str, model: nn.Module, kind: str, options: dict[str, Any],
         if not config[which]:
             continue
         own = block_tensors(config, width, draw) | make_tensors(config, width, draw)
-        tensors |= {f"{path}.{name}": value for name, value in own.items()}
+        tensors |= {f"{path}.{key}": value for key, value in own.items()}
         used = own | shared
         attach(
             which,
@@ -207,8 +221,77 @@ def at_branches(base: str, model: nn.Module, kind: str, options: dict[str, Any],
     return tensors
 
 
-PROJECTIONS: dict[str, tuple[Callable[..., Tensors], Callable[..., Tensor]]] = {"BOTTLENECK": (bottleneck_tensors, bottleneck)}
-SHARED: dict[str, Callable[..., Tensors]] = {}
+PHM: dict[str, Any] = {
+    "reductionFactor": 32,
+    "nonLinearity": "gelu",
+    "phmDim": 4,
+    "phmRank": 1,
+    "sharedPhmRule": True,
+    "factorizedPhmRule": False,
+    "factorizedPhmW": True,
+    "sharedWPhm": False,
+    "phmBias": True,
+}
+
+
+def phm_rule(name: str, config: dict[str, Any], draw: Draw) -> Tensors:
+    n = config["phmDim"]
+    if config["factorizedPhmRule"]:
+        return {f"{name}_left": 3 * draw(n, n, 1), f"{name}_right": 3 * draw(n, 1, n)}
+    return {name: 2 * draw(n, n, n)}
+
+
+def phm_weight(name: str, config: dict[str, Any], width: int, out: int, draw: Draw) -> Tensors:
+    n, r = config["phmDim"], config["phmRank"]
+    if config["factorizedPhmW"]:
+        return {f"{name}_left": 2 * draw(n, width // n, r), f"{name}_right": 2 * draw(n, r, out // n)}
+    return {name: 2 * draw(n, width // n, out // n)}
+
+
+def phm_tensors(config: dict[str, Any], width: int, draw: Draw) -> Tensors:
+    b = width // config["reductionFactor"]
+    tensors: Tensors = {}
+    for side, read, out in (("adapter_down", width, b), ("adapter_up", b, width)):
+        if not config["sharedWPhm"]:
+            tensors |= phm_weight(f"{side}.W", config, read, out, draw)
+        if not config["sharedPhmRule"]:
+            tensors |= phm_rule(f"{side}.phm_rule", config, draw)
+        if config["phmBias"]:
+            tensors[f"{side}.b"] = draw(out)
+    return tensors
+
+
+SHARED_PREFIX = "base_model.shared_parameters."
+
+
+def phm_shared(config: dict[str, Any], width: int, draw: Draw) -> Tensors:
+    b = width // config["reductionFactor"]
+    tensors = phm_rule(f"{SHARED_PREFIX}phm_rule", config, draw) if config["sharedPhmRule"] else {}
+    if config["sharedWPhm"]:
+        tensors |= phm_weight(f"{SHARED_PREFIX}W_down", config, width, b, draw)
+        tensors |= phm_weight(f"{SHARED_PREFIX}W_up", config, b, width, draw)
+    return tensors
+
+
+def product_of(name: str, tensors: Tensors) -> Tensor:
+    return tensors[name] if name in tensors else tensors[f"{name}_left"] @ tensors[f"{name}_right"]
+
+
+def compacter(x: Tensor, config: dict[str, Any], tensors: Tensors) -> Tensor:
+    def layer(v: Tensor, side: str) -> Tensor:
+        weight = product_of(f"{SHARED_PREFIX}W_{side}" if config["sharedWPhm"] else f"adapter_{side}.W", tensors)
+        rule = product_of(f"{SHARED_PREFIX}phm_rule" if config["sharedPhmRule"] else f"adapter_{side}.phm_rule", tensors)
+        h = sum(torch.kron(a, w) for a, w in zip(rule, weight, strict=True))
+        return v @ h + tensors.get(f"adapter_{side}.b", 0)
+
+    return layer(ACTIVATIONS[config["nonLinearity"]](layer(x, "down")), "up")
+
+
+PROJECTIONS: dict[str, tuple[Callable[..., Tensors], Callable[..., Tensor]]] = {
+    "BOTTLENECK": (bottleneck_tensors, bottleneck),
+    "COMPACTER": (phm_tensors, compacter),
+}
+SHARED: dict[str, Callable[..., Tensors]] = {"COMPACTER": phm_shared}
 
 
 def at_linears(model: nn.Module, options: dict[str, Any], draw: Draw) -> Tensors:
@@ -250,7 +333,8 @@ def make() -> None:
             return scale * torch.randn(shape, generator=source)
 
         model = load(base)
-        tensors = at_branches(base, model, kind, options, draw) if options.get("placement") in PRESETS else at_linears(model, options, draw)
+        block = kind == "COMPACTER" or options.get("placement") in PRESETS
+        tensors = at_branches(base, model, kind, options, draw) if block else at_linears(model, options, draw)
         inputs = model_inputs(base, make_inputs(base, 720, LENGTHS))
         with torch.no_grad():
             logits = model(**inputs).logits

@@ -85,6 +85,7 @@ const networks: readonly Entry[] = [
     config: { reductionFactor: 8, phmRank: 4 },
     budget: "Kronecker factors of rank 4",
   },
+  { name: "Poly, one task", type: "POLY", config: { r: 2, nSkills: 4 } },
   { name: "bottleneck at linear modules", type: "BOTTLENECK", config: { bottleneckSize: 8 } },
 ];
 

@@ -31,6 +31,7 @@ export {
 export { type Naming, renameSites } from "./adapters/naming.ts";
 export type { AdapterParameter } from "./adapters/parameters.ts";
 export { fromPeft, type PeftFiles, toPeft } from "./adapters/peft-files.ts";
+export { polyTask } from "./adapters/poly-task.ts";
 export { BASE_ROWS } from "./adapters/row-segments.ts";
 export { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig } from "./adapters/select.ts";
 export type { ConvWindow, Site, SiteKind, SiteShape, SublayerShape, SublayerUse } from "./adapters/site.ts";
@@ -125,6 +126,7 @@ export { type BottleneckConfig, bottleneck } from "./methods/bottleneck.ts";
 export { type C3aConfig, c3a } from "./methods/c3a.ts";
 export type { Calibration, ComponentSite, Components, DataNeed, SiteData } from "./methods/calibration.ts";
 export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
+export { type CompacterConfig, compacter } from "./methods/compacter.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
@@ -161,6 +163,7 @@ export { type MultitaskPromptTuningConfig, multitaskPromptTuning } from "./metho
 export { type OftConfig, oft } from "./methods/oft.ts";
 export { type PTuningConfig, pTuning } from "./methods/p-tuning.ts";
 export { type PacaConfig, paca } from "./methods/paca.ts";
+export { type PolyConfig, poly } from "./methods/poly.ts";
 export { type PrefixTuningConfig, prefixTuning } from "./methods/prefix-tuning.ts";
 export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.ts";
 export { type PsoftConfig, psoft } from "./methods/psoft.ts";

@@ -75,3 +75,4 @@ export {
   type TokenClassificationOptions,
   tokenClassification,
 } from "./tasks/token-classification.ts";
+export { withTaskIds } from "./tasks/with-task-ids.ts";

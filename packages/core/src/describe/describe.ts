@@ -164,7 +164,7 @@ function estimate(
       if (typeof dim === "string") sizes.set(dim, shape[axis] ?? 0);
     });
   }
-  const dropout = g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) }));
+  const dropout = g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) }));
   const dropoutBytes = dropoutPoolBytes(dropout, sizes);
   const trainedParameters = parameters.reduce((sum, { shape }) => sum + elementCount(shape), 0);
   return estimateMemory({ graph, sizes, trainedParameters, dropoutBytes });

@@ -12,9 +12,12 @@ export const dropoutMaskName = (site: number): string => `${PREFIX}${site}`;
 /** The input feeds a mask of dropout. */
 export const isDropoutMask = (input: string): boolean => input.startsWith(PREFIX);
 
+/** What a random input of a training graph is drawn from: a mask of dropout with that probability, or a distribution. */
+export type Draw = number | "logistic";
+
 /** What a graph with dropout expects to be fed. Sites are numbered in the order they were added. */
 export interface DropoutPlan {
-  readonly sites: { readonly probability: number; readonly value: Value }[];
+  readonly sites: { readonly draw: Draw; readonly value: Value }[];
 }
 
 /**
@@ -25,6 +28,12 @@ export interface DropoutPlan {
 export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOps> & ReturnType<typeof shapeOps>) {
   const plan: DropoutPlan = { sites: [] };
   let training = false;
+  /** Random values from outside, as many as `like` has. */
+  const random = (like: Value, draw: Draw): Value => {
+    const name = dropoutMaskName(plan.sites.push({ draw, value: like }) - 1);
+    const fed = core.has(name) ? core.value(name) : core.input(name, "float32", [`${name}.size`]);
+    return ops.cast(ops.reshapeLike(fed, like), like.type);
+  };
   return {
     dropoutPlan: plan,
     /** Off by default: dropout(x) is x. On: every following call adds a site. */
@@ -43,9 +52,14 @@ export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOp
         );
       }
       if (!training || probability === 0) return x;
-      const name = dropoutMaskName(plan.sites.push({ probability, value: x }) - 1);
-      const mask = core.has(name) ? core.value(name) : core.input(name, "float32", [`${name}.size`]);
-      return ops.mul(x, ops.cast(ops.reshapeLike(mask, x), x.type));
+      return ops.mul(x, random(x, probability));
+    },
+    /**
+     * x + log(u / (1 - u)) with u uniform in (0, 1), in training; x otherwise. The sigmoid of it is a relaxed Bernoulli variable of
+     * temperature 1 with logits x (Maddison et al. 2017, arXiv 1611.00712).
+     */
+    logisticNoise(x: Value): Value {
+      return training ? ops.add(x, random(x, "logistic")) : x;
     },
   };
 }

@@ -22,6 +22,7 @@ import { openBuilder } from "../testing/run-graph.ts";
 import { declared, whyNoDelta } from "./method.ts";
 import { listMethods, methodOf } from "./registry.ts";
 import { triedConfigs } from "./testing/configs.ts";
+import { rowFeeds } from "./testing/row-feeds.ts";
 import { startValues } from "./testing/start-values.ts";
 
 const tokens: RuntimeTensor = {
@@ -99,6 +100,7 @@ describe.each(
   const parsed = parseAdapterConfig(method, config);
   const promised = declared(method.identityAtStart, parsed);
   const [noDelta, neutral] = [whyNoDelta(method, parsed), declared(method.neutral, parsed)];
+  const [two, five] = [rowFeeds({ type, config }, 2), rowFeeds({ type, config }, 5)];
   const isDrawn = type === "LORA" && !("initLoraWeights" in config);
   const inject = (): AdaptedGraph => injectAdapter(model, { method, config, wantedOutputs: ["logits"] });
   const trained = (seed: number): Adapter => {
@@ -109,11 +111,11 @@ describe.each(
   test("a new adapter is the identity as declared, a moved one is not", async () => {
     const adapted = inject();
     const base = await runModel(model);
-    const start = await runAdapted(adapted, startValues(adapted, 1));
+    const start = await runAdapted(adapted, startValues(adapted, 1), two);
     if (promised === true) expect(start).toEqual(base);
     else if (promised === "rounded") close(start, base, 1e-5);
     else differ(start, base);
-    differ(await runAdapted(adapted, moved(adapted, 2, noise)), base);
+    differ(await runAdapted(adapted, moved(adapted, 2, noise), two), base);
   });
 
   test("start values depend on seed and name only", () => {
@@ -143,7 +145,7 @@ describe.each(
     expect(() => convertToLora(model, adapter, { rank: 1 })).toThrow(refused);
   };
   /** What an adapter makes of the model without being merged. */
-  const served = async (adapter: Adapter, feeds: Feeds = {}): Promise<Float32Array> => {
+  const served = async (adapter: Adapter, feeds: Feeds = two): Promise<Float32Array> => {
     const adapted = injectAdapter(model, { method, config: adapter.config, wantedOutputs: ["logits"] });
     const remade = startValues(adapted, 1); // what files leave out
     const values = adapted.parameters.map(
@@ -161,7 +163,7 @@ describe.each(
     const before = await runModel(model);
     if (noDelta !== null) return refusesToMerge(adapter);
     const merged = mergeAdapter(model, adapter);
-    close(await runModel(merged), await runAdapted(adapted, values), 1e-5);
+    close(await runModel(merged), await runAdapted(adapted, values, two), 1e-5);
     close(await runModel(unmergeAdapter(merged, adapter, model)), before, 1e-5);
     expect(await runModel(model)).toEqual(before);
   });
@@ -203,7 +205,7 @@ describe.each(
     const swappable = makeSwappable(model, { method, config: config });
     const session = await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 });
     const run = async (feeds: Feeds): Promise<Float32Array> =>
-      (await session.run({ input_ids: tokens, ...feeds }, ["logits"]))["logits"]!.data as Float32Array;
+      (await session.run({ input_ids: tokens, ...two, ...feeds }, ["logits"]))["logits"]!.data as Float32Array;
     const base = await runModel(model);
     const isBase = (found: Float32Array): void =>
       promised === "rounded" ? close(found, base, 1e-6) : expect(found).toEqual(base);
@@ -240,7 +242,7 @@ describe.each(
     }
     const mixed = makeMixedSwappable(model, { method, config, places: 2 });
     const set = createMixedSet(mixed);
-    const fed = { input_ids: ids as RuntimeTensor };
+    const fed = { input_ids: ids as RuntimeTensor, ...five };
     const swappable = neutral === "none" ? null : makeSwappable(model, { method, config });
     const single = swappable && (await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 }));
     const alone = async (adapter: Adapter | null): Promise<Float32Array> => {
@@ -303,6 +305,7 @@ describe.each(
     const values = moved(adapted, 9, noise);
     const fixed = {
       input_ids: tokens,
+      ...two,
       weights: {
         type: "float32",
         dims: [2, tinySizes.labels],

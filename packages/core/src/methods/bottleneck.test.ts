@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { adapterOf, initialParameters } from "../adapters/adapter.ts";
 import { injectAdapter } from "../adapters/inject.ts";
-import type { SiteShape, SublayerShape } from "../adapters/site.ts";
+import type { SiteShape } from "../adapters/site.ts";
 import { findSites } from "../adapters/sites.ts";
 import { tinyModel } from "../adapters/testing/tiny-model.ts";
 import { createBuilder } from "../graph/builder.ts";
@@ -12,6 +12,7 @@ import { openBuilder } from "../testing/run-graph.ts";
 import { type BottleneckConfig, bottleneck } from "./bottleneck.ts";
 import { lora } from "./lora.ts";
 import { parameterCount } from "./method.ts";
+import { bertBranches, t5Branches, t5Share } from "./testing/branch-sites.ts";
 
 const model = prepareModel(tinyModel());
 const parse = (config: object): BottleneckConfig => bottleneck.config.parse(config);
@@ -149,19 +150,6 @@ describe("default targets", () => {
   });
 });
 
-const branch = (name: string, width: number, kind: SublayerShape["kind"]): SiteShape => ({
-  name,
-  kind: "linear",
-  inFeatures: width,
-  outFeatures: width,
-  weightShape: [width, width],
-  hasBias: true,
-  sublayer: { kind, place: "last", inFeatures: width, norm: "after" },
-});
-const bert = Array.from({ length: 12 }, (_, i) => [
-  branch(`layer.${i}.attention.output.dense`, 768, "attention"),
-  branch(`layer.${i}.output.dense`, 768, "feedForward"),
-]).flat();
 const countAt = (sites: readonly SiteShape[], fields: object): number => {
   const config = parse(fields);
   return parameterCount(
@@ -172,22 +160,14 @@ const countAt = (sites: readonly SiteShape[], fields: object): number => {
 };
 
 test("published counts: BERT-base with reduction 16", () => {
-  expect(countAt(bert, { placement: "houlsby" })).toBe(1_789_056);
-  expect(countAt(bert, { placement: "pfeiffer" })).toBe(894_528);
-  expect(countAt(bert, { placement: "pfeifferParallel" })).toBe(12 * (2 * 768 * 384 + 384 + 768));
+  expect(countAt(bertBranches, { placement: "houlsby" })).toBe(1_789_056);
+  expect(countAt(bertBranches, { placement: "pfeiffer" })).toBe(894_528);
+  expect(countAt(bertBranches, { placement: "pfeifferParallel" })).toBe(12 * (2 * 768 * 384 + 384 + 768));
 });
 
 test("published shares: T5-base with reduction 32 and its 62 norms, in percent of 222,903,552", () => {
-  // 12 layers of an encoder (attention, feed-forward), 12 of a decoder, where cross-attention has none.
-  const t5 = [
-    ...bert,
-    ...bert,
-    ...Array.from({ length: 12 }, (_, i) => branch(`decoder.${i}.EncDecAttention.o`, 768, "crossAttention")),
-  ];
-  const share = (placement: string): string => {
-    const adapters = countAt(t5, { placement, reductionFactor: 32, nonLinearity: "gelu_new" });
-    return ((100 * (adapters + 62 * 768)) / 222_903_552).toFixed(3);
-  };
+  const share = (placement: string): string =>
+    t5Share(countAt(t5Branches, { placement, reductionFactor: 32, nonLinearity: "gelu_new" }));
   expect(share("houlsby")).toBe("0.832");
   expect(share("pfeiffer")).toBe("0.427");
 });

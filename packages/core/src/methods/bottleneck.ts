@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { SiteShape } from "../adapters/site.ts";
 import type { Builder } from "../graph/builder.ts";
-import { add, type Matrix, matrix, multiply, scale } from "../linalg/matrix.ts";
+import { multiply } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
 import { activate } from "./activations.ts";
 import { blockForward, blockKeys, blockParameters, blockWidths } from "./bottleneck-block.ts";
@@ -17,9 +17,10 @@ import {
   noBranch,
   wantsBranch,
 } from "./bottleneck-config.ts";
+import { behindModule, linearAdapter, whyNoChange } from "./bottleneck-linear.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { type Init, kaimingUniform, normal, ones, truncatedNormal, zeros } from "./init.ts";
-import { type AdapterTensor, type ByRole, defineMethod, type ParameterSpec } from "./method.ts";
+import { type ByRole, defineMethod, type ParameterSpec } from "./method.ts";
 
 // 1. Config
 export const bottleneckConfig = z.strictObject({
@@ -75,23 +76,6 @@ function project(g: Builder, v: Value, values: ByRole<Value>, config: Bottleneck
     return bias ? g.add(product, bias) : product;
   };
   return linear(activate(g, linear(v, "down"), nonLinearityOf(config)), "up");
-}
-
-/** s·U·D and s·(U·d + u) of an adapter without non-linearity. */
-function closedForm(tensors: ByRole<AdapterTensor>, config: BottleneckConfig): { product: Matrix; shift: Matrix } {
-  const up = toMatrix(roleOf(tensors, "up"));
-  const { downBias, upBias } = tensors;
-  let shift = matrix(up.rows, 1);
-  if (downBias) shift = multiply(up, matrix(up.columns, 1, downBias.data));
-  if (upBias) shift = add(shift, matrix(up.rows, 1, upBias.data));
-  const scaling = scalingOf(config);
-  const factors = typeof scaling === "number" ? null : roleOf(tensors, "scaling").data;
-  const scaled = (m: Matrix): Matrix => {
-    if (!factors) return scale(m, Number(scaling));
-    const data = m.data.map((v, i) => v * (factors[factors.length === 1 ? 0 : Math.floor(i / m.columns)] ?? 1));
-    return matrix(m.rows, m.columns, data);
-  };
-  return { product: scaled(multiply(up, toMatrix(roleOf(tensors, "down")))), shift: scaled(shift) };
 }
 
 /**
@@ -177,24 +161,21 @@ export const bottleneck = defineMethod<BottleneckConfig>({
   },
   // 4. Delta: where there is no non-linearity.
   delta(tensors, config, site, frozen) {
-    const { product, shift } = closedForm(tensors, config);
+    const scaling = scalingOf(config);
+    const factor = typeof scaling === "number" ? scaling : roleOf(tensors, "scaling");
+    const [up, down] = [toMatrix(roleOf(tensors, "up")), toMatrix(roleOf(tensors, "down"))];
+    const adapter = linearAdapter(up, down, tensors, factor);
     const side = blockOf(config) ? "output" : sideOf(site, config);
-    if (side === "parallel") return { weight: addToWeight(site, product) };
-    const weight = frozenMatrix(site, frozen);
-    if (side === "input") return { weight: addToWeight(site, multiply(weight, product)) };
-    const bias = site.hasBias ? add(shift, multiply(product, matrix(site.outFeatures, 1, frozen.bias()))) : shift;
-    const change = { weight: addToWeight(site, multiply(product, weight)) };
-    return bias.data.some((v) => v !== 0) || site.hasBias
-      ? { ...change, bias: { add: Float32Array.from(bias.data) } }
-      : change;
+    if (side === "output") return behindModule(site, frozen, adapter);
+    const { product } = adapter;
+    const change = side === "parallel" ? product : multiply(frozenMatrix(site, frozen), product);
+    return { weight: addToWeight(site, change) };
   },
   noDelta(config) {
-    if (nonLinearityOf(config) !== "identity") return `its bottleneck has a non-linearity (${nonLinearityOf(config)})`;
     const found = blockOf(config);
-    if (!found) return null;
-    const { originalLnBefore, lnBefore, lnAfter, useGating } = found.block;
-    if (found.placement === "pfeifferParallel") return "it reads the residual stream, and the module does not";
-    return originalLnBefore || lnBefore || lnAfter || useGating ? "norms and gates are no change of a weight" : null;
+    if (found) return whyNoChange(found.placement, found.block);
+    const name = nonLinearityOf(config);
+    return name === "identity" ? null : `its bottleneck has a non-linearity (${name})`;
   },
   deltaNeedsWeight: ({ placement }) => placement !== "parallel",
   // 5. Keys

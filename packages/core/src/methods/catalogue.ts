@@ -305,6 +305,24 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     source:
       "Houlsby et al. 2019; Pfeiffer et al. 2005.00247, He et al. 2110.04366, LLM-Adapters 2304.01933; names of AdapterHub. A file format of this project, with the keys of LLM-Adapters.",
   },
+  COMPACTER: {
+    title: "Compacter",
+    parameters: "2 n r (d/n + b/n) + b + d, and n³ once",
+    use: 'Bottleneck adapters with a tenth of their values: projections are sums of Kronecker products whose small factors all modules share. `placement: "pfeiffer"` is Compacter++, with half of the modules.',
+    avoid:
+      "Where learning should be fast from the first step: the shared factors start near zero and the rate has to be larger, some 3e-3. Where adapters have to merge.",
+    cost: "Two thin products per projection and a bottleneck's non-linearity; the projections themselves are not built where the factors are cheaper.",
+    source: "Karimi Mahabadi et al. 2021; options of AdapterHub. A file format of this project.",
+  },
+  POLY: {
+    title: "Poly (Polytropon, multi-head routing)",
+    parameters: "nSkills r (in + out) + nTasks nSplits nSkills",
+    use: "Many tasks that have something in common, trained together: every task mixes the same LoRA skills in shares of its own, so that few samples suffice for a new one. Batches may hold rows of several tasks.",
+    avoid:
+      "With one task, for which it is LoRA at several times the values. Where the task of a row is not known when the model runs.",
+    cost: "LoRA's products per row, and the mixture of the skills for each row. One task's share of it becomes a LoRA adapter (`polyTask`), which merges.",
+    source: "Ponti et al. 2022, Caccia et al. 2022. Files of `peft`.",
+  },
   IA3: {
     title: "IA3",
     parameters: "out, or in for feed-forward modules",

@@ -7,6 +7,7 @@ import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
 import { bottleneck } from "./bottleneck.ts";
 import { c3a } from "./c3a.ts";
+import { compacter } from "./compacter.ts";
 import { delora } from "./delora.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
@@ -31,6 +32,7 @@ import { multitaskPromptTuning } from "./multitask-prompt-tuning.ts";
 import { oft } from "./oft.ts";
 import { pTuning } from "./p-tuning.ts";
 import { paca } from "./paca.ts";
+import { poly } from "./poly.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
 import { promptTuning } from "./prompt-tuning.ts";
 import { psoft } from "./psoft.ts";
@@ -53,7 +55,8 @@ const methods: readonly Method[] = [
   ...[oft, boft, psoft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
   ...[svf, loldu],
-  ...[bottleneck],
+  ...[bottleneck, compacter],
+  ...[poly],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
   ...[prefixTuning, adaptionPrompt, promptTuning, pTuning, multitaskPromptTuning],
 ];

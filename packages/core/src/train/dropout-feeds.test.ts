@@ -9,7 +9,7 @@ import { createDropoutFeeds, dropoutPoolBytes, symbolSizes } from "./dropout-fee
 import { buildTrainingProgram, type DropoutSite } from "./program.ts";
 
 const inputs: Value[] = [{ name: "x", type: "float32", shape: ["batch", "tokens", 8] }];
-const site = (probability: number, size: Dim = "8*batch*tokens"): DropoutSite => ({ probability, size });
+const site = (draw: DropoutSite["draw"], size: Dim = "8*batch*tokens"): DropoutSite => ({ draw, size });
 const run = (batch: number, tokens: number): Feeds => ({
   x: { type: "float32", dims: [batch, tokens, 8], data: new Float32Array(batch * tokens * 8) },
 });
@@ -42,6 +42,24 @@ describe("dropout feeds", () => {
     expect(Math.abs([...kept][0]! * (1 - p) - 1)).toBeLessThan((1.01 * 2 ** -17) / (1 - p));
     const mean = mask!.reduce((sum, v) => sum + v, 0) / n;
     expect(Math.abs(mean - 1)).toBeLessThan(5 * Math.sqrt(p / (1 - p) / n));
+  });
+
+  test("noise is logistic: its sigmoid is uniform, within (0, 1)", () => {
+    const sites = [site("logistic"), site("logistic"), site(0.5)];
+    const big = run(32, 500);
+    const [a, b, mask] = masksOf(create(sites)([big], 0)[0]!, sites, big) as [number[], number[], number[]];
+    for (const noise of [a, b]) {
+      const u = noise.map((v) => 1 / (1 + Math.exp(-v)));
+      expect(Math.min(...u.slice(0, 1000))).toBeGreaterThan(0);
+      for (const p of [0.05, 0.25, 0.5, 0.75, 0.95]) {
+        const below = u.filter((v) => v < p).length / u.length;
+        // Five standard deviations of a binomial share.
+        expect(Math.abs(below - p)).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / u.length));
+      }
+    }
+    expect(new Set(mask)).toEqual(new Set([0, 2]));
+    expect(a).not.toEqual(b);
+    expect(masksOf(create(sites)([big], 0)[0]!, sites, big)).toEqual([a, b, mask]);
   });
 
   test("masks differ over sites, micro-batches, steps and seeds, and come back for the same ones", () => {

@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { dropoutMaskName } from "../graph/dropout.ts";
+import { type Draw, dropoutMaskName } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
@@ -26,7 +26,7 @@ const SHORTEST_POOL = 16384;
  * 0 with probability p, else 1/(1-p). Two values share one 32-bit draw, so p is rounded to a multiple of 2^-16; the kept
  * value belongs to the rounded p, so that the expectation is exactly 1.
  */
-function fillPool(pool: Float32Array, probability: number, uint32: () => number): void {
+function fillMasks(pool: Float32Array, probability: number, uint32: () => number): void {
   const threshold = Math.min(65535, Math.round(probability * 65536));
   const kept = 65536 / (65536 - threshold);
   for (let i = 0; i < pool.length; i += 2) {
@@ -36,14 +36,25 @@ function fillPool(pool: Float32Array, probability: number, uint32: () => number)
   }
 }
 
+/** log(u / (1 - u)): a logistic distribution. u is the middle of one of 2^32 equal parts, never 0 or 1. */
+function fillLogistic(pool: Float32Array, uint32: () => number): void {
+  for (let i = 0; i < pool.length; i++) {
+    const u = (uint32() + 0.5) / 4294967296;
+    pool[i] = Math.log(u) - Math.log1p(-u);
+  }
+}
+
+const fillPool = (pool: Float32Array, draw: Draw, uint32: () => number): void =>
+  draw === "logistic" ? fillLogistic(pool, uint32) : fillMasks(pool, draw, uint32);
+
 /** Length of a pool whose largest mask has `largest` values: twice as long, so that masks overlap only in part. */
 const poolLength = (largest: number): number => Math.max(SHORTEST_POOL, 2 * largest);
 
 /** Bytes of the pools behind all masks of a run. @param symbols sizes of the graph's symbols in it. */
 export function dropoutPoolBytes(sites: readonly DropoutSite[], symbols: ReadonlyMap<string, number>): number {
-  const largest = new Map<number, number>();
-  for (const { probability, size } of sites) {
-    largest.set(probability, Math.max(largest.get(probability) ?? 0, evaluateDim(size, symbols) ?? 0));
+  const largest = new Map<Draw, number>();
+  for (const { draw, size } of sites) {
+    largest.set(draw, Math.max(largest.get(draw) ?? 0, evaluateDim(size, symbols) ?? 0));
   }
   return [...largest.values()].reduce((sum, size) => sum + 4 * poolLength(size), 0);
 }
@@ -63,7 +74,7 @@ export interface DropoutFeedsSetup {
 const ALIGNMENT = 16;
 
 /**
- * Makes the feeds of dropout: a fresh pool of values per probability and optimiser step, and for each site and micro-batch a
+ * Makes the feeds of dropout and of noise: a fresh pool of values per probability or distribution and optimiser step, and for each site and micro-batch a
  * view into it at an offset of its own; nothing is copied. The numbers are a function of (seed, step, shapes) alone: resuming
  * needs no state. Pools live on, so the feeds of a step are overwritten by the next.
  *
@@ -76,11 +87,11 @@ const ALIGNMENT = 16;
 export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Feeds[], step: number) => Feeds[] {
   const { sites, inputs, seed } = setup;
   const known = new Set(setup.inputNames);
-  const used = sites.flatMap(({ probability, size }, site) => {
+  const used = sites.flatMap(({ draw, size }, site) => {
     const name = dropoutMaskName(site);
-    return known.has(name) ? [{ site, name, probability, size }] : [];
+    return known.has(name) ? [{ site, name, draw, size }] : [];
   });
-  const buffers = new Map<number, Float32Array>();
+  const buffers = new Map<Draw, Float32Array>();
 
   const sizesOf = (run: Feeds): number[] => {
     const symbols = new Map([...(setup.sizes ?? []), ...symbolSizes(inputs, run)]);
@@ -95,29 +106,29 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
     });
   };
 
-  const fill = (probability: number, length: number, step: number): Float32Array => {
-    let buffer = buffers.get(probability);
+  const fill = (draw: Draw, length: number, step: number): Float32Array => {
+    let buffer = buffers.get(draw);
     if (!buffer || buffer.length < length) {
       buffer = new Float32Array(length);
-      buffers.set(probability, buffer);
+      buffers.set(draw, buffer);
     }
     const pool = buffer.subarray(0, length);
-    fillPool(pool, probability, createRandom(streamSeed(seed, "dropout", step, probability)).uint32);
+    fillPool(pool, draw, createRandom(streamSeed(seed, "dropout", step, draw)).uint32);
     return pool;
   };
 
   return (runs, step) => {
     const sizes = runs.map(sizesOf);
-    const pools = new Map<number, Float32Array>();
-    for (const probability of new Set(used.map((site) => site.probability))) {
-      const own = sizes.flatMap((run) => run.filter((_, i) => used[i]?.probability === probability));
-      pools.set(probability, fill(probability, poolLength(Math.max(0, ...own)), step));
+    const pools = new Map<Draw, Float32Array>();
+    for (const draw of new Set(used.map((site) => site.draw))) {
+      const own = sizes.flatMap((run) => run.filter((_, i) => used[i]?.draw === draw));
+      pools.set(draw, fill(draw, poolLength(Math.max(0, ...own)), step));
     }
     return sizes.map((run, k) => {
       const random = createRandom(streamSeed(seed, "dropout-offsets", step, k));
-      const masks = used.map(({ name, probability }, i): [string, RuntimeTensor] => {
+      const masks = used.map(({ name, draw }, i): [string, RuntimeTensor] => {
         const size = run[i] ?? 0;
-        const pool = pools.get(probability) as Float32Array;
+        const pool = pools.get(draw) as Float32Array;
         const first = ALIGNMENT * random.integer(Math.floor((pool.length - size) / ALIGNMENT) + 1);
         return [name, { type: "float32", dims: [size], data: pool.subarray(first, first + size) }];
       });

@@ -42,7 +42,7 @@ export async function fingerprintOf<Sample>(
     samples: run.data.samples.length,
     parameters: Object.fromEntries(Object.entries(run.parameters).map(([name, { dims }]) => [name, [...dims]])),
     trained: run.training.parameters,
-    dropout: run.training.dropout.map(({ probability }) => probability),
+    dropout: run.training.dropout.map(({ draw }) => draw),
     graph: await hashOf(run.training.graph.bytes),
   };
 }

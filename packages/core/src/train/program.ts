@@ -1,6 +1,6 @@
 import { differentiate } from "../autodiff/differentiate.ts";
 import type { Builder } from "../graph/builder.ts";
-import { isDropoutMask } from "../graph/dropout.ts";
+import { type Draw, isDropoutMask } from "../graph/dropout.ts";
 import { leavesInReverse } from "../graph/leaves-in-reverse.ts";
 import { toModel } from "../graph/to-model.ts";
 import { applyInt8Plan } from "../int8/apply-plan.ts";
@@ -29,9 +29,9 @@ export interface ProgramMember {
   readonly lossWeight: string;
 }
 
-/** A site of dropout: its probability and how many numbers its mask has, in symbols of the graph's inputs. */
+/** A random input: what it is drawn from, and how many numbers it has, in symbols of the graph's inputs. */
 export interface DropoutSite {
-  readonly probability: number;
+  readonly draw: Draw;
   readonly size: Dim;
 }
 
@@ -109,7 +109,7 @@ export function buildTrainingProgram(
     ...(hooks ? { hooks } : {}),
     inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
     sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
-    dropout: g.dropoutPlan.sites.map(({ probability, value }) => ({ probability, size: sizeOf(value.shape) })),
+    dropout: g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) })),
     couplesSamples: loss.couplesSamples ?? false,
   };
 }

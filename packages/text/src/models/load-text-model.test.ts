@@ -56,7 +56,7 @@ test("the config's dropout is active in training, and nowhere else", () => {
   );
   const probabilities = (training: boolean): number[] =>
     injectAdapter(model, { method: lora, config: { targetModules: ["query"] }, training }).g.dropoutPlan.sites.map(
-      (site) => site.probability,
+      (site) => Number(site.draw),
     );
   // Embeddings; in each of two layers scores, attention and feed-forward; the pooled row before the classifier.
   expect(probabilities(true)).toEqual([0.2, 0.1, 0.2, 0.2, 0.1, 0.2, 0.2, 0.2]);

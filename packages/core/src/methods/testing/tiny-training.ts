@@ -15,6 +15,7 @@ import { buildAdapterProgram } from "../../train/adapter-program.ts";
 import { createEngine, type Engine } from "../../train/engine.ts";
 import type { AdapterTensor } from "../method.ts";
 import { methodOf } from "../registry.ts";
+import { rowFeeds } from "./row-feeds.ts";
 import { startValues } from "./start-values.ts";
 
 /** One training of the tiny model with a method: engine, adapted graph, and its batches. */
@@ -108,13 +109,15 @@ export async function tinyTraining(
     threads: 1,
     totalSteps,
   });
+  const rows = rowFeeds({ type, config: config as AdapterConfigInput }, 8);
+  const runs = task.runs.map((feeds) => ({ ...feeds, ...rows }));
   return {
     adapted,
     engine,
     async steps(from, to) {
       const losses: number[] = [];
       for (let step = from; step < to; step++)
-        losses.push((await engine.step({ step, runs: task.runs, learningRateScale: 1 })).loss);
+        losses.push((await engine.step({ step, runs, learningRateScale: 1 })).loss);
       return losses;
     },
     async values(name) {
