@@ -14,6 +14,7 @@ import {
   sequenceClassification,
   type TextModel,
   type TextTask,
+  withTaskIds,
 } from "@onnx-peft/text";
 
 const backbone = fileURLToPath(new URL("../../../apps/examples/models/wordnet-bert", import.meta.url));
@@ -69,7 +70,8 @@ export async function openGlossTask(sizes: GlossSizes, seed: number): Promise<Gl
   const encoder = await loadTextModel({ model: backbone }, { type: "none" });
   const key = await fingerprint(sizes, seed);
   const { weights, ...probe } = await cachedProbe(key, encoder, splits, data.labels.length);
-  const task = sequenceClassification({ labels: data.labels });
+  // One task, for methods that route by it.
+  const task = withTaskIds<ClassificationSample>(sequenceClassification({ labels: data.labels }), () => 0);
   return { model: withClassifier(encoder, weights, data.labels.length), task, ...splits, probe };
 }
 
