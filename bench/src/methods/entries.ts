@@ -106,6 +106,41 @@ const vectors: readonly Entry[] = [
   },
 ];
 
+const prompts: readonly Entry[] = [
+  { name: "prefix tuning", type: "PREFIX_TUNING", config: { numVirtualTokens: 16 } },
+  {
+    name: "prefix tuning, projected",
+    type: "PREFIX_TUNING",
+    config: { numVirtualTokens: 16, prefixProjection: true, encoderHiddenSize: 16 },
+  },
+  { name: "LLaMA-Adapter", type: "ADAPTION_PROMPT", config: { adapterLen: 32 } },
+  { name: "prompt tuning", type: "PROMPT_TUNING", config: { numVirtualTokens: 20 }, budget: "vectors of 20 tokens" },
+  {
+    name: "prompt tuning, from words",
+    type: "PROMPT_TUNING",
+    config: { numVirtualTokens: 20, promptTuningInit: "SAMPLE_VOCAB" },
+    budget: "vectors of 20 tokens",
+  },
+  {
+    name: "P-tuning",
+    type: "P_TUNING",
+    config: { numVirtualTokens: 20, encoderHiddenSize: 48 },
+    budget: "with its encoder",
+  },
+  {
+    name: "P-tuning, LSTM",
+    type: "P_TUNING",
+    config: { numVirtualTokens: 20, encoderHiddenSize: 16, encoderReparameterizationType: "LSTM" },
+    budget: "with its encoder",
+  },
+  {
+    name: "multitask prompt tuning",
+    type: "MULTITASK_PROMPT_TUNING",
+    config: { numVirtualTokens: 20, numRanks: 8 },
+    budget: "one task",
+  },
+];
+
 const groups: Readonly<Record<string, readonly Entry[]>> = {
   "low rank": lowRank,
   "shared and drawn": shared,
@@ -115,6 +150,7 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
   "parts of the weight": parts,
   "networks of their own": networks,
   vectors,
+  "virtual tokens": prompts,
 };
 
 /** Everything of the comparison. The baseline of all trained weights stands apart: {@link fullFineTuning}. */

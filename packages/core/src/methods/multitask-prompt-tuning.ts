@@ -34,7 +34,7 @@ export const multitaskPromptTuning = defineMethod<MultitaskPromptTuningConfig>({
   identityAtStart: false,
   neutral: "empty",
   config: multitaskPromptTuningConfig,
-  defaultTargets: null,
+  defaultTargets: () => true,
   wholeModel: true,
   virtualTokens: { as: "sequence", role: () => "prompt" },
   rowInputs: ({ numTasks }) => (numTasks > 1 ? { taskIds: { type: "int64", shape: [] } } : {}),

@@ -64,7 +64,7 @@ export const pTuning = defineMethod<PTuningConfig>({
   identityAtStart: false,
   neutral: "empty",
   config: pTuningConfig,
-  defaultTargets: null,
+  defaultTargets: () => true,
   wholeModel: true,
   virtualTokens: { as: "sequence", role: ({ exported }) => (exported ? "prompt" : "embedding.weight") },
   // 2. Parameters

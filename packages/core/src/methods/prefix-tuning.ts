@@ -72,7 +72,7 @@ export const prefixTuning = defineMethod<PrefixTuningConfig>({
   identityAtStart: false,
   neutral: "empty",
   config: prefixTuningConfig,
-  defaultTargets: null,
+  defaultTargets: () => true,
   wholeModel: true,
   refuses: ({ attention }) =>
     attention?.crosses ? "its keys come from another sequence: encoder-decoder models are not supported" : null,

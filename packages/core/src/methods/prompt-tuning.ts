@@ -58,7 +58,7 @@ export const promptTuning = defineMethod<PromptTuningConfig>({
   identityAtStart: false,
   neutral: "empty",
   config: promptTuningConfig,
-  defaultTargets: null,
+  defaultTargets: () => true,
   wholeModel: true,
   virtualTokens: { as: "sequence", role: () => "prompt" },
   // 2. Parameters
