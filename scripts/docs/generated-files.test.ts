@@ -9,6 +9,7 @@ import { gradientTable } from "../../packages/core/src/gradients/table.ts";
 import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { onnxruntimeNode } from "../../packages/core/src/runtime/onnxruntime-node.ts";
 import { parseChecks } from "../gradient-checks/aggregate.ts";
+import { papers, papersPage } from "../papers/papers-page.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
 import { claimsPage } from "./claims-page.ts";
 import { dataFlow, themes } from "./data-flow.ts";
@@ -60,6 +61,10 @@ test("docs/methods.md describes the registered methods", async () => {
 
 test("docs/claims.md shows what was measured", async () => {
   await expectFile("docs/claims.md", claimsPage(readClaims()));
+});
+
+test("docs/papers.md names the tests and claims of every paper", async () => {
+  await expectFile("docs/papers.md", papersPage(papers));
 });
 
 test.each(Object.keys(themes) as (keyof typeof themes)[])("the picture of the data flow, %s", (theme) =>
