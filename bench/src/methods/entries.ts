@@ -89,6 +89,11 @@ const networks: readonly Entry[] = [
   { name: "bottleneck at linear modules", type: "BOTTLENECK", config: { bottleneckSize: 8 } },
 ];
 
+/** Their experts start and are trained together, as nothing trained before is there to route over. */
+const routers: readonly Entry[] = [
+  { name: "Arrow, experts trained", type: "ARROW", config: { experts: 4, r: 2, topK: 2, trainExperts: true } },
+];
+
 const vectors: readonly Entry[] = [
   {
     name: "IA3",

@@ -1,5 +1,6 @@
 export { type Adapter, adapterOf, initialParameters, type TensorValues, trainedCount } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
+export { type ArrowOptions, arrowAdapter } from "./adapters/arrow.ts";
 export { findAttention } from "./adapters/attention/find-attention.ts";
 export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
@@ -119,6 +120,7 @@ export { estimateMemory, type MemoryEstimate, RUNTIME_BYTES } from "./memory/est
 export { freeMemory } from "./memory/free-memory.ts";
 export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
 export { type AdaptionPromptConfig, adaptionPrompt } from "./methods/adaption-prompt.ts";
+export { type ArrowConfig, arrow } from "./methods/arrow.ts";
 export { beft } from "./methods/beft.ts";
 export { bitfit } from "./methods/bitfit.ts";
 export { type BoftConfig, boft } from "./methods/boft.ts";

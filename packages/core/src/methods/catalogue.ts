@@ -422,4 +422,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     source: "Zhang et al. 2023. Files of `peft`.",
     example: { adapterLen: 10 },
   },
+  ARROW: {
+    title: "Arrow",
+    parameters: "none; with trainExperts experts r (in + out)",
+    use: "To use many trained LoRA adapters at once without training: each token is routed to those whose change fits it best, by the leading singular vector of every update. Optionally with what is common to all adapters taken out (GenKnowSub).",
+    avoid:
+      "When the task of an input is known: then choose its adapter (mixed batches do so row by row). Where adapters must merge, since routes depend on the input.",
+    cost: "LoRA's products with the ranks of all experts added up, and a score per expert and token.",
+    source:
+      "Ostapenko et al. 2024. Made from LoRA files of `peft`; the router itself is a file format of this project.",
+    example: { trainExperts: true },
+  },
 };

@@ -2,6 +2,7 @@ import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { adalora } from "./adalora.ts";
 import { adaptionPrompt } from "./adaption-prompt.ts";
+import { arrow } from "./arrow.ts";
 import { beft } from "./beft.ts";
 import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
@@ -58,6 +59,7 @@ const methods: readonly Method[] = [
   ...[bottleneck, compacter],
   ...[poly],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
+  ...[arrow],
   ...[prefixTuning, adaptionPrompt, promptTuning, pTuning, multitaskPromptTuning],
 ];
 

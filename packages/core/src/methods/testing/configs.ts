@@ -520,4 +520,10 @@ export const triedConfigs: readonly TriedConfig[] = [
     variant: "last block",
     config: config({ adapterLen: 2, adapterLayers: 1, targetModules: ["self"] }),
   },
+  {
+    // All experts: with fewer, routes jump where two change places, and no finite difference holds there.
+    type: "ARROW",
+    config: config({ experts: 3, r: 2, topK: 3, routerTemperature: 0.5, trainExperts: true, ...mixed }),
+    noise: 0.6,
+  },
 ];
