@@ -154,6 +154,7 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
   transforms,
   "parts of the weight": parts,
   "networks of their own": networks,
+  routers,
   vectors,
   "virtual tokens": prompts,
 };
