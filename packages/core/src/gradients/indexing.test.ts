@@ -56,6 +56,24 @@ describe.each([11, 21])("Gather, opset %i", (opset) => {
       { opset },
     ),
   );
+  test.each([
+    { indices: [2, 0, 3, 1], scatters: false },
+    { indices: [2, 0, 3, 3], scatters: true },
+    { indices: [2, 0, -1, 1], scatters: true },
+    { indices: [2, 0, 3], scatters: true },
+  ])("constant indices $indices", async ({ indices, scatters }) => {
+    const build = (g: Builder, x: Value): Value => {
+      const y = g.gather(x, g.constant("int64", indices), 1);
+      return g.mul(y, y);
+    };
+    await checkGradient((g, [x]) => build(g, x!), [{ dims: [3, 4, 2] }], { opset });
+    const g = createBuilder(opset);
+    const x = g.input("x", "float32", [3, 4, 2]);
+    const y = build(g, x);
+    g.output(differentiate(g, [{ value: y, gradient: g.input("dY", "float32", y.shape) }], [x])[0]!, "dX");
+    const ops = toModel(g.finish(), opset).graph.nodes.map((node) => node.op);
+    expect(ops.filter((op) => op === "Gather")).toHaveLength(scatters ? 1 : 2);
+  });
   test.each([0, 2, -1, -3, [1], [-2]])("one constant index %j (a CLS token)", (index) =>
     checkGradient(
       (g, [x]) => {

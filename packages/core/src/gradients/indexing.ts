@@ -1,6 +1,7 @@
 import { sizeOf, subDims } from "../onnx/dims.ts";
 import { at, intAttribute } from "../onnx/infer/context.ts";
-import type { Value } from "../onnx/ir.ts";
+import type { Dim, Value } from "../onnx/ir.ts";
+import { toNumbers } from "../onnx/tensor.ts";
 import { positiveAxis } from "./axes.ts";
 import { dOutput, inputAt } from "./helpers.ts";
 import { type RuleContext, rule } from "./rule.ts";
@@ -12,6 +13,20 @@ function fixedIndex(c: RuleContext): number | null {
   const known = c.g.intsOf(inputAt(c, 1));
   const [index] = known ?? [];
   return known?.length === 1 && typeof index === "number" ? index : null;
+}
+
+/**
+ * The inverse of a constant list of indices that exchanges the entries of an axis of `size`: a gather by it is the gradient, and needs
+ * no scattering. null for other indices.
+ */
+function inverseOrder({ g }: RuleContext, indices: Value, size: Dim): Value | null {
+  const constant = indices.shape.length === 1 ? g.tensorOf(indices.name) : null;
+  if (!constant || indices.shape[0] !== size) return null;
+  const inverse = new Array<number>(Number(size)).fill(-1);
+  toNumbers(constant).forEach((from, to) => {
+    if (from >= 0 && from < inverse.length) inverse[from] = to;
+  });
+  return inverse.includes(-1) ? null : g.constant("int64", inverse);
 }
 
 /** One-hot columns times the updates, for opsets whose ScatterElements cannot add. Axes other than `axis` may be cut short. */
@@ -51,7 +66,8 @@ export const zerosLike = (c: RuleContext, x: Value): Value => c.g.filled(x.shape
 export const indexing = {
   /**
    * Y [before, ...Indices, after] = Data [before, n, after] at Indices along `axis`: dData = zeros with dY added at the
-   * indices, repeated ones summed. One constant index (a CLS token) needs Pad only. Saves Indices.
+   * indices, repeated ones summed. One constant index (a CLS token) needs Pad only, a constant permutation a Gather by its
+   * inverse. Saves Indices.
    */
   Gather: rule([1, 24], (c) => {
     const { g } = c;
@@ -63,6 +79,8 @@ export const indexing = {
       const [before, after] = index < 0 ? [subDims(size, -index), -index - 1] : [index, subDims(size, index + 1)];
       return [padAxis(c, indices.shape.length === 0 ? g.unsqueeze(dY, [axis]) : dY, axis, before, after)];
     }
+    const order = inverseOrder(c, indices, at(data.shape, axis));
+    if (order) return [g.gather(dY, order, axis)];
     return [scatterAlong(g, data.shape, indices, dY, axis)];
   }),
   /** Y = Data[..., Indices, ...] entry by entry along `axis`: dData = zeros with dY added at Indices. Saves Indices. */

@@ -123,8 +123,8 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     title: "LoHa",
     parameters: "2 r (in + out)",
     use: "For a change of rank up to r² from thin factors; widespread in image models.",
-    avoid: "For large modules with short inputs, where the dense change costs more than the layer itself.",
-    cost: "The entry-wise product makes a dense [out, in] per module and step.",
+    avoid: "For a high r: the cost grows with its square.",
+    cost: "Two products of rank r², or a dense [out, in] per module and step where that is less.",
     source: "Hyeon-Woo et al. 2021, as in LyCORIS. Files of `peft`.",
   },
   LOKR: {
@@ -225,15 +225,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     use: "A number of values that does not grow with the module: coefficients at random frequencies.",
     avoid:
       "With LoRA's learning rates (it wants some 1e-2), and where a new adapter must change nothing unless `initWeights` is set.",
-    cost: "Two products with tables of cosines and sines that give a dense [out, in]; it grows with nFrequency.",
+    cost: "Tables of cosines and sines give a quarter of the dense change, the rest follows by symmetry; it grows with nFrequency.",
     source: "Gao et al. 2024. Files of `peft`, which do not hold the places: the seed makes them.",
   },
   WAVEFT: {
     title: "WaveFT",
     parameters: "nFrequency",
     use: "A number of values that does not grow with the module, as in FourierFT, but each of them changes a small patch of the weight and not all of it.",
-    avoid: "With LoRA's learning rates, and on wide modules when time matters: the dense change is made in every run.",
-    cost: "A scatter and two products with the wavelet's matrices [out, out] and [in, in] that give a dense [out, in], whatever nFrequency is.",
+    avoid: "With LoRA's learning rates, and with long wavelets on wide modules when time matters.",
+    cost: "A scatter into [out, in] and a product with it, whatever nFrequency is; wavelets longer than db1 make a dense change from it, by products with [out, out] and [in, in].",
     source:
       "Bilican et al. 2025. Files of `peft`, which do not hold the places: the seed makes them. No coif4 and coif5.",
   },
@@ -241,9 +241,8 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     title: "LoCA",
     parameters: "nFrequency, and two learned places each",
     use: "FourierFT's idea with cosines when the places of the coefficients should be learned too.",
-    avoid:
-      "When training has to be as cheap as it can be. There is no official code; details are this project's reading of the paper.",
-    cost: "A dense change from cosine tables, with four probes around every coefficient for the gradients of its place.",
+    avoid: "Where official code is asked for: there is none, and details are this project's reading of the paper.",
+    cost: "Cosine transforms of the input and the output and a product with the coefficients, scattered into [out, in] with four probes around each for the gradients of its place.",
     source: "Du et al. 2025. A file format of this project.",
   },
   QHFT: {

@@ -1,14 +1,21 @@
 import { z } from "zod";
+import type { SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { dctMatrix } from "../linalg/dct.ts";
 import { matrix } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
-import { tensorFrom } from "../onnx/tensor.ts";
+import {
+  cosineCost,
+  cosineTable,
+  cosineTransform,
+  inverseCosineTransform,
+  placeOfFrequency,
+} from "./cosine-transform.ts";
 import { addToWeight, roleOf } from "./dense.ts";
 import { normal, zeros } from "./init.ts";
 import { createLocations } from "./loca-locations.ts";
-import { defineMethod } from "./method.ts";
+import { type ByRole, defineMethod } from "./method.ts";
 import { positionsFrom } from "./positions.ts";
 
 // 1. Config
@@ -37,17 +44,41 @@ export const neighbours = [
   { axis: 1, by: -1 },
 ] as const;
 
-/** The cosine matrix of a size, one initialiser for all modules. */
-function table(g: Builder, n: number): Value {
-  const name = `dct:${n}`;
-  return g.has(name) ? g.value(name) : g.initializer(name, tensorFrom("float32", [n, n], dctMatrix(n).data));
+/** The places of the coefficients, and those of the probes when there are any: indices into rows and columns, int64 [n] each. */
+function placesOf(g: Builder, values: ByRole<Value>, { outFeatures, inFeatures }: SiteShape): [Value, Value][] {
+  const [l1, l2] = g.split(g.cast(roleOf(values, "locations"), "int64"), [1, 1], 0).map((v) => g.squeeze(v, [0]));
+  if (!l1 || !l2) throw new PeftError("PARAMETER", "LoCA's locations are rows and columns.");
+  const moved = (index: Value, by: number, size: number): Value =>
+    g.max(g.min(g.add(index, g.ints([by])), g.ints([size - 1])), g.ints([0]));
+  const around = neighbours.map(({ axis, by }): [Value, Value] =>
+    axis === 0 ? [moved(l1, by, outFeatures), l2] : [l1, moved(l2, by, inFeatures)],
+  );
+  return values["probe"] ? [[l1, l2], ...around] : [[l1, l2]];
 }
+
+/** S [out, in] with values added at the places, rows and columns in the order of the transforms. */
+function coefficientGrid(g: Builder, places: readonly [Value, Value][], values: Value, site: SiteShape): Value {
+  const { outFeatures, inFeatures } = site;
+  const flat = places.map(([rows, columns]) =>
+    g.add(
+      g.mul(placeOfFrequency(g, rows, outFeatures), g.ints([inFeatures])),
+      placeOfFrequency(g, columns, inFeatures),
+    ),
+  );
+  const empty = g.filled([outFeatures * inFeatures], 0);
+  return g.reshape(g.scatterElements(empty, g.concat(flat, 0), values, 0, "add"), [outFeatures, inFeatures]);
+}
+
+/** First opset whose ScatterElements can add. */
+const ADDING_OPSET = 16;
 
 /**
  * LoCA: dW = scaling · Cᵀ·S·D with orthonormal cosine matrices C [out, out], D [in, in] and S zero but for n coefficients a_k at places (l1_k, l2_k),
  * which are learned too. Du et al. 2025, arXiv 2502.06820 (no official code; schedule and constants are this project's reading). Places that
  * meet add up. A place's gradient is the central difference of the loss over its neighbours: four leaves that are always zero sit
- * there (`probe`), and their gradients are exactly what is needed; see `loca-locations.ts`. Parameters: n per site, and 2 n integers.
+ * there (`probe`), and their gradients are exactly what is needed; see `loca-locations.ts`. Applied to x as (x·Dᵀ)·Sᵀ·C with S scattered from
+ * coefficients and probes, or, for few coefficients without probes, with the rows of C and D at their places. Parameters: n per site, and
+ * 2 n integers.
  */
 export const loca = defineMethod<LocaConfig>({
   type: "LOCA",
@@ -81,28 +112,35 @@ export const loca = defineMethod<LocaConfig>({
       ...(learnLocations ? { probe: { shape: [neighbours.length, n], init: zeros, saved: false } } : {}),
     };
   },
-  // 3. Forward on activations: y + ((x·Dsᵀ) * a)·Cs, the rows of C and D gathered at the places.
-  forward(g, { x, y, site }, values, { scaling }) {
-    const [c, d] = [table(g, site.outFeatures), table(g, site.inFeatures)];
-    const [l1, l2] = g.split(g.cast(roleOf(values, "locations"), "int64"), [1, 1], 0).map((v) => g.squeeze(v, [0]));
-    if (!l1 || !l2) throw new PeftError("PARAMETER", "LoCA's locations are rows and columns.");
-    const branch = (rows: Value, columns: Value, weights: Value): Value =>
-      g.matMul(g.mul(g.fusedMatMul(x, g.gather(d, columns), { transB: true }), weights), g.gather(c, rows));
-    const sum = g.add(y, branch(l1, l2, g.mul(roleOf(values, "a"), scaling)));
-    const probe = values["probe"];
-    if (!probe) return sum;
-    const moved = (index: Value, by: number, size: number): Value =>
-      g.max(g.min(g.add(index, g.ints([by])), g.ints([size - 1])), g.ints([0]));
-    const rows = g.split(
-      probe,
-      neighbours.map(() => 1),
-      0,
-    );
-    return neighbours.reduce((total, { axis, by }, k) => {
-      const weights = g.mul(g.squeeze(rows[k] as Value, [0]), scaling);
-      const [p, q] = axis === 0 ? [moved(l1, by, site.outFeatures), l2] : [l1, moved(l2, by, site.inFeatures)];
-      return g.add(total, branch(p, q, weights));
-    }, sum);
+  // 3. Forward
+  forward(g, { x, y, site }, values, { scaling, nFrequency }) {
+    const { inFeatures, outFeatures } = site;
+    const places = placesOf(g, values, site);
+    const { a, probe } = { a: roleOf(values, "a"), probe: values["probe"] };
+    const weights = probe
+      ? [
+          a,
+          ...g
+            .split(
+              probe,
+              neighbours.map(() => 1),
+              0,
+            )
+            .map((row) => g.squeeze(row, [0])),
+        ]
+      : [a];
+    const byRows = places.length * nFrequency * (inFeatures + outFeatures);
+    const byGrid = cosineCost(inFeatures) + inFeatures * outFeatures + cosineCost(outFeatures);
+    if (byGrid < byRows && g.opset >= ADDING_OPSET) {
+      const grid = coefficientGrid(g, places, g.concat(weights, 0), site);
+      const mixed = g.fusedMatMul(cosineTransform(g, x, inFeatures), grid, { transB: true, alpha: scaling });
+      return g.add(y, inverseCosineTransform(g, mixed, outFeatures));
+    }
+    const [c, d] = [cosineTable(g, outFeatures), cosineTable(g, inFeatures)];
+    return places.reduce((total, [rows, columns], k) => {
+      const h = g.fusedMatMul(x, g.gather(d, columns), { transB: true });
+      return g.add(total, g.matMul(g.mul(h, g.mul(weights[k] as Value, scaling)), g.gather(c, rows)));
+    }, y);
   },
   // 4. Delta
   delta(tensors, { scaling }, site) {

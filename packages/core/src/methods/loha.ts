@@ -17,7 +17,8 @@ export type LohaConfig = z.output<typeof lohaConfig>;
 /**
  * LoHa: W' = W + s (w1a·w1b) ∘ (w2a·w2b), the entry-wise product of two products of rank r, so of rank up to r². Hyeon-Woo et
  * al. 2021 (FedPara), arXiv 2108.06098; as in LyCORIS, arXiv 2309.14859. s = alpha / r, w.a [out, r], w.b [r, in]; w2b
- * starts at zero as in `peft` (LyCORIS starts with w2a = 0). Parameters: 2 r (in + out). The forward needs the dense [out, in].
+ * starts at zero as in `peft` (LyCORIS starts with w2a = 0). Parameters: 2 r (in + out). The change is a product
+ * of rank r² whose factors hold the products of all pairs of rows; it is applied as that, or as a dense [out, in] where r² is too large.
  */
 export const loha = defineMethod<LohaConfig>({
   type: "LOHA",
@@ -39,10 +40,18 @@ export const loha = defineMethod<LohaConfig>({
     };
   },
   // 3. Forward
-  forward(g, { x, y }, values, { r, alpha }) {
-    const first = g.matMul(roleOf(values, "w1a"), roleOf(values, "w1b")); // [out, in]
-    const second = g.matMul(roleOf(values, "w2a"), roleOf(values, "w2b"));
-    return g.add(y, g.fusedMatMul(x, g.mul(first, second), { transB: true, alpha: alpha / r }));
+  forward(g, { x, y, site }, values, { r, alpha }) {
+    const { inFeatures, outFeatures } = site;
+    const [w1a, w1b] = [roleOf(values, "w1a"), roleOf(values, "w1b")];
+    const [w2a, w2b] = [roleOf(values, "w2a"), roleOf(values, "w2b")];
+    if (r * r * (inFeatures + outFeatures) < inFeatures * outFeatures) {
+      const right = g.reshape(g.mul(g.unsqueeze(w1b, [1]), g.unsqueeze(w2b, [0])), ["?pairs", inFeatures]);
+      const left = g.reshape(g.mul(g.unsqueeze(w1a, [2]), g.unsqueeze(w2a, [1])), [outFeatures, "?pairs"]);
+      const h = g.fusedMatMul(x, right, { transB: true, alpha: alpha / r }); // [..., r²]
+      return g.add(y, g.fusedMatMul(h, left, { transB: true }));
+    }
+    const change = g.mul(g.matMul(w1a, w1b), g.matMul(w2a, w2b)); // [out, in]
+    return g.add(y, g.fusedMatMul(x, change, { transB: true, alpha: alpha / r }));
   },
   // 4. Delta
   delta(tensors, { r, alpha }, site) {

@@ -3,7 +3,7 @@ import type { SiteShape } from "../adapters/site.ts";
 import type { Builder } from "../graph/builder.ts";
 import { type Matrix, matrix, multiply, scale } from "../linalg/matrix.ts";
 import { coefficientCount, synthesisMatrix } from "../linalg/wavelet.ts";
-import { type WaveletName, waveletNames } from "../linalg/wavelet-tables.ts";
+import { lowPass, type WaveletName, waveletNames } from "../linalg/wavelet-tables.ts";
 import type { Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { addToWeight, roleOf } from "./dense.ts";
@@ -46,6 +46,30 @@ function placesOf({ inFeatures, outFeatures }: SiteShape, config: WaveFtConfig) 
   return { height, width, places };
 }
 
+/** Haar's wavelet on an even number of samples joins neighbours in pairs and no others. */
+const joinsPairs = (size: number, { waveletFamily, useIdwt }: WaveFtConfig): boolean =>
+  useIdwt && size % 2 === 0 && lowPass(waveletFamily).length === 2;
+
+/** Samples that one small product transforms; it is as fast as a product with [2, 2] is not. */
+const LARGEST_BLOCK = 32;
+
+/** The synthesis of a run of samples, pairs of low and high pass beside each other: [block, block], block diagonal. */
+function pairTable(g: Builder, size: number, name: WaveletName): { block: number; value: Value } {
+  let block = 2;
+  while (block < LARGEST_BLOCK && size % (2 * block) === 0) block *= 2;
+  const key = `wavelet-pairs:${name}:${block}`;
+  if (g.has(key)) return { block, value: g.value(key) };
+  const { data } = synthesisMatrix(block, name);
+  const values = Float32Array.from({ length: block * block }, (_, at) => {
+    const [row, column] = [Math.floor(at / block), at % block];
+    return data[row * block + (column % 2) * (block / 2) + Math.floor(column / 2)] as number;
+  });
+  return { block, value: g.initializer(key, tensorFrom("float32", [block, block], values)) };
+}
+
+/** Where a coefficient stands when those of a pair of samples are neighbours, not in two halves. */
+const besidePair = (index: number, size: number): number => (index < size / 2 ? 2 * index : 2 * (index - size / 2) + 1);
+
 /** A synthesis matrix as one initialiser for all modules of a width. */
 function table(g: Builder, size: number, name: WaveletName): Value {
   const key = `wavelet:${name}:${size}`;
@@ -57,8 +81,9 @@ function table(g: Builder, size: number, name: WaveletName): Value {
 /**
  * WaveFT: dW = scaling · G_out·S·G_inᵀ, S zero but for n trained coefficients at random places, G the synthesis matrices of one wavelet
  * level (low-pass half, high-pass half). Bilican et al. 2025, arXiv 2505.12532. Wavelets with more than two taps need a grid of
- * coefficients that is larger than the weight by taps - 2; its edge stays zero, as in peft. Parameters: n per site. With `useIdwt` false
- * the coefficients are entries of the change.
+ * coefficients that is larger than the weight by taps - 2; its edge stays zero, as in peft. Haar's (db1) is applied to
+ * x and to the result, pair by pair; longer ones give a dense change first. Parameters: n per site. With `useIdwt` false the coefficients are
+ * entries of the change.
  */
 export const waveFt = defineMethod<WaveFtConfig>({
   type: "WAVEFT",
@@ -79,13 +104,23 @@ export const waveFt = defineMethod<WaveFtConfig>({
   forward(g, { x, y, site }, values, config) {
     const { height, width, places } = placesOf(site, config);
     const { scaling, waveletFamily: name, useIdwt } = config;
-    const flat = g.scatterElements(g.filled([height * width], 0), g.ints([...places]), roleOf(values, "c"), 0);
-    const grid = g.reshape(flat, [height, width]);
+    const { inFeatures, outFeatures } = site;
+    const grid = (at: readonly number[]): Value =>
+      g.reshape(g.scatterElements(g.filled([height * width], 0), g.ints(at), roleOf(values, "c"), 0), [height, width]);
+    if (joinsPairs(inFeatures, config) && joinsPairs(outFeatures, config)) {
+      const paired = [...places].map(
+        (place) => besidePair(Math.floor(place / width), height) * width + besidePair(place % width, width),
+      );
+      const [right, left] = [pairTable(g, inFeatures, name), pairTable(g, outFeatures, name)];
+      const parts = (of: Value, { block }: { block: number }): Value => g.reshape(of, ["?parts", block]);
+      const analysed = g.reshape(g.matMul(parts(x, right), right.value), ["?rows", inFeatures]);
+      const mixed = g.fusedMatMul(analysed, grid(paired), { transB: true, alpha: scaling });
+      return g.add(y, g.reshapeLike(g.fusedMatMul(parts(mixed, left), left.value, { transB: true }), y));
+    }
+    const coefficients = grid([...places]);
     const change = useIdwt
-      ? g.fusedMatMul(g.matMul(table(g, site.outFeatures, name), grid), table(g, site.inFeatures, name), {
-          transB: true,
-        })
-      : grid; // [out, in]
+      ? g.fusedMatMul(g.matMul(table(g, outFeatures, name), coefficients), table(g, inFeatures, name), { transB: true })
+      : coefficients; // [out, in]
     return g.add(y, g.fusedMatMul(x, change, { transB: true, alpha: scaling }));
   },
   // 4. Delta
