@@ -1,11 +1,11 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { atomicWrite } from "@onnx-peft/core";
 import { machineName } from "../machine.ts";
 import type { RunStore } from "../run-store.ts";
 import { type ComparisonSetting, compareEntry, type EntryResult, type StoredRun } from "./compare-methods.ts";
 import { type Comparison, comparisonChart, comparisonPage } from "./comparison-page.ts";
-import { baselineRow, comparisonRow, type EntryCost } from "./comparison-rows.ts";
+import { baselineRow, comparisonRow } from "./comparison-rows.ts";
+import { readCosts } from "./cost-table.ts";
 import { groupOf } from "./entries.ts";
 import type { Entry } from "./entry.ts";
 import type { GlossTask } from "./gloss-task.ts";
@@ -31,19 +31,6 @@ async function knownResult({ setting, store, open }: ComparisonSource, entry: En
   }
 }
 
-/** Costs by name, measured by `bench:methods`; none before. */
-export async function readCosts(folder: string): Promise<Readonly<Record<string, EntryCost>>> {
-  try {
-    const { costs } = JSON.parse(await readFile(join(folder, "method-costs.json"), "utf8")) as {
-      costs: Record<string, EntryCost>;
-    };
-    return costs;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw error;
-  }
-}
-
 /** Writes methods.json, methods.md and methods.svg from what is in the store. */
 export async function writeComparison(folder: string, source: ComparisonSource): Promise<Comparison> {
   const { setting, all } = source;
@@ -55,7 +42,7 @@ export async function writeComparison(folder: string, source: ComparisonSource):
   const missing: string[] = [];
   for (const entry of all) {
     const result = await knownResult(source, entry);
-    if (result) rows.push(comparisonRow(result, costs[entry.name] ?? null, baseline.accuracy ?? 0));
+    if (result) rows.push(comparisonRow(result, costs[entry.name]?.small.stepRatio ?? null, baseline.accuracy ?? 0));
     else missing.push(entry.name);
   }
   const { sizes, epochs, seeds } = setting;

@@ -1,14 +1,6 @@
 import type { EntryResult, StoredRun } from "./compare-methods.ts";
 import { type Entry, settingOf } from "./entry.ts";
 
-/** What an entry costs while it trains, measured apart from its accuracy. */
-export interface EntryCost {
-  /** Time of a training step over that of LoRA. */
-  readonly stepRatio: number;
-  /** Highest resident memory of the process that trains. */
-  readonly peakBytes: number;
-}
-
 /** One line of the comparison. */
 export interface ComparisonRow {
   readonly name: string;
@@ -23,7 +15,10 @@ export interface ComparisonRow {
   readonly parameters: number;
   readonly fileBytes: number;
   readonly mergeError: number | null;
-  readonly cost: EntryCost | null;
+  /** Time of a training step over that of LoRA. */
+  readonly stepRatio: number | null;
+  /** Highest resident memory of the process that trained. */
+  readonly peakBytes: number | null;
   /** What is wrong with it. */
   readonly mark: "diverged" | "below the frozen encoder" | null;
 }
@@ -35,23 +30,37 @@ const mean = (values: readonly number[]): number => values.reduce((a, b) => a + 
 /** The frozen encoder with its fitted classifier. */
 export const baselineRow = (accuracies: readonly number[]): ComparisonRow => ({
   ...{ name: BASELINE, type: null, setting: "logistic regression", learningRate: null },
-  ...{ accuracies, accuracy: mean(accuracies), parameters: 0, fileBytes: 0, mergeError: null, cost: null, mark: null },
+  ...{
+    accuracies,
+    accuracy: mean(accuracies),
+    parameters: 0,
+    fileBytes: 0,
+    stepRatio: null,
+    peakBytes: null,
+    mergeError: null,
+    mark: null,
+  },
 });
 
-/** @param baseline accuracy of the frozen encoder. */
+/**
+ * @param stepRatio measured apart from the accuracies.
+ * @param baseline accuracy of the frozen encoder.
+ */
 export function comparisonRow(
   { entry, learningRate, runs }: EntryResult,
-  cost: EntryCost | null,
+  stepRatio: number | null,
   baseline: number,
 ): ComparisonRow {
   const accuracies = runs.flatMap(({ testAccuracy }) => testAccuracy ?? []);
   const diverged = learningRate === null || runs.some(isDiverged);
+  const peaks = runs.flatMap(({ peakBytes }) => peakBytes ?? []);
   const errors = runs.flatMap(({ mergeError }) => mergeError ?? []);
   const accuracy = accuracies.length === 0 ? null : mean(accuracies);
   const isBelow = accuracy !== null && accuracy < baseline;
   return {
     ...about(entry),
-    ...{ learningRate, accuracies, accuracy, cost },
+    ...{ learningRate, accuracies, accuracy, stepRatio },
+    peakBytes: peaks.length === 0 ? null : Math.max(...peaks),
     parameters: runs[0]?.parameters ?? 0,
     fileBytes: runs[0]?.fileBytes ?? 0,
     mergeError: errors.length === 0 ? null : Math.max(...errors),
@@ -59,7 +68,10 @@ export function comparisonRow(
   };
 }
 
-const about = (entry: Entry) => ({ name: entry.name, type: entry.type, setting: settingOf(entry) });
+const about = (entry: Entry) => ({
+  ...{ name: entry.name, type: entry.type },
+  setting: `${settingOf(entry)}${entry.budget === undefined ? "" : ` (${entry.budget})`}`,
+});
 
 /** Numbers stopped being finite, or the loss rose over the run. */
 const isDiverged = ({ diverged, losses: [first, last] }: StoredRun): boolean => diverged !== null || last > 1.2 * first;
@@ -74,7 +86,7 @@ const dash = "-";
 
 /** A row as people read it. */
 export function cells(row: ComparisonRow): string[] {
-  const { accuracies, accuracy, cost, mark } = row;
+  const { accuracies, accuracy, stepRatio, peakBytes, mark } = row;
   return [
     row.name,
     row.setting,
@@ -82,8 +94,8 @@ export function cells(row: ComparisonRow): string[] {
     `${accuracy === null ? dash : `${percent(accuracy)} %`}${mark === null ? "" : ` **${mark}**`}`,
     accuracies.length === 0 ? dash : `${percent(Math.min(...accuracies))} to ${percent(Math.max(...accuracies))}`,
     row.parameters.toLocaleString("en-US"),
-    cost === null ? dash : cost.stepRatio.toFixed(2),
-    cost === null ? dash : `${Math.round(cost.peakBytes / 2 ** 20)} MB`,
+    stepRatio === null ? dash : stepRatio.toFixed(2),
+    peakBytes === null ? dash : `${Math.round(peakBytes / 2 ** 20)} MB`,
     row.fileBytes === 0 ? dash : `${Math.ceil(row.fileBytes / 1024).toLocaleString("en-US")} KB`,
     row.mergeError === null ? dash : row.mergeError.toExponential(0),
   ];

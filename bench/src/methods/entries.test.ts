@@ -1,7 +1,7 @@
 import { listMethods, methodOf, parseAdapterConfig } from "@onnx-peft/core";
 import { expect, test } from "vitest";
 import { entries, fullFineTuning } from "./entries.ts";
-import { configOf, settingOf } from "./entry.ts";
+import { asUsual, configOf, settingOf } from "./entry.ts";
 
 test("every registered method is compared", () => {
   const compared = new Set(entries.map(({ type }) => type));
@@ -15,7 +15,8 @@ test("names differ, and the first is what the others are measured against", () =
 });
 
 test.each([...entries, fullFineTuning])("$name has a config that its method takes", (entry) => {
-  expect(() => parseAdapterConfig(methodOf(entry.type), configOf(entry) as never)).not.toThrow();
+  for (const { type, ...tried } of [entry, asUsual(entry)])
+    expect(() => parseAdapterConfig(methodOf(type), configOf({ type, ...tried }) as never)).not.toThrow();
 });
 
 test("a setting is what the config says, without the modules that most share", () => {

@@ -18,58 +18,74 @@ const lowRank: readonly Entry[] = [
   { name: "LoRA-FA", type: "LORA", config: { r: 16, alpha: 32, freezeA: true } },
   { name: "LoRA-FA, projected", type: "LORA", config: { r: 16, alpha: 32, freezeA: "projected" } },
   { name: "LoRA+", type: "LORA", config: lora, loraPlusRatio: 16 },
-  { name: "AdaLoRA", type: "ADALORA", config: { initR: 12, targetR: 8, alpha: 16, tinit: 20, tfinal: 40, deltaT: 5 } },
+  {
+    name: "AdaLoRA",
+    type: "ADALORA",
+    config: { initR: 12, targetR: 8, alpha: 16, tinit: 20, tfinal: 40, deltaT: 5 },
+    usual: {},
+  },
   {
     name: "TriAdaptLoRA",
     type: "TRIADAPTLORA",
     config: { referenceRank: 8, initRank: 2, alpha: 16, warmup: 10, interval: 10, increment: 2, orthReg: 0.1 },
   },
   { name: "DyLoRA", type: "DYLORA", config: { rMax: 8, alpha: 16 } },
-  { name: "Hydra", type: "HYDRA", config: { parallelRank: 4, sequentialRank: 4, bias: false } },
-  { name: "DeLoRA", type: "DELORA", config: { r: 8, deloraLambda: 15 } },
-  { name: "GraLoRA", type: "GRALORA", config: { r: 8, alpha: 16, graloraK: 2 } },
-  { name: "MiSS", type: "MISS", config: { r: 16 } },
-  { name: "Bone (bat)", type: "MISS", config: { r: 16, initWeights: "bat" } },
-  { name: "MiSS mini", type: "MISS", config: { r: 64, miniR: 8, initWeights: "mini" }, budget: "mini" },
+  { name: "Hydra", type: "HYDRA", config: { parallelRank: 4, sequentialRank: 4, bias: false }, usual: {} },
+  { name: "DeLoRA", type: "DELORA", config: { r: 8, deloraLambda: 15 }, usual: {} },
+  { name: "GraLoRA", type: "GRALORA", config: { r: 8, alpha: 16, graloraK: 2 }, usual: {} },
+  { name: "MiSS", type: "MISS", config: { r: 16 }, usual: {} },
+  { name: "Bone (bat)", type: "MISS", config: { r: 16, initWeights: "bat" }, usual: { initWeights: "bat" } },
+  {
+    name: "MiSS mini",
+    type: "MISS",
+    config: { r: 64, miniR: 8, initWeights: "mini" },
+    usual: { r: 64, miniR: 8, initWeights: "mini" },
+    budget: "one small matrix a module",
+  },
 ];
 
 const shared: readonly Entry[] = [
   { name: "VeRA", type: "VERA", config: { r: 256 }, budget: "vectors only" },
-  { name: "VB-LoRA", type: "VBLORA", config: { r: 8, numVectors: 64, vectorLength: 32, topk: 2 } },
-  { name: "MoS", type: "MOS", config: { r: 16, equivalentRank: 8, privateRank: 2, shardsPerVector: 4 } },
-  { name: "RandLoRA", type: "RANDLORA", config: { r: 16, alpha: 320 } },
-  { name: "TinyLoRA", type: "TINYLORA", config: { r: 8, u: 64 }, budget: "64 values a module" },
+  { name: "VB-LoRA", type: "VBLORA", config: { r: 8, numVectors: 64, vectorLength: 32, topk: 2 }, usual: {} },
+  {
+    name: "MoS",
+    type: "MOS",
+    config: { r: 16, equivalentRank: 8, privateRank: 2, shardsPerVector: 4 },
+    usual: { r: 8, equivalentRank: 4, privateRank: 1 },
+  },
+  { name: "RandLoRA", type: "RANDLORA", config: { r: 16, alpha: 320 }, usual: {} },
+  { name: "TinyLoRA", type: "TINYLORA", config: { r: 8, u: 64 }, usual: {}, budget: "64 values a module" },
 ];
 
 const products: readonly Entry[] = [
-  { name: "LoHa", type: "LOHA", config: { r: 4, alpha: 8 } },
-  { name: "LoKr", type: "LOKR", config: { r: 64, alpha: 64, decomposeFactor: 4 } },
-  { name: "DiffuseKronA", type: "KRONA", config: { a1: 64, a2: 64 } },
-  { name: "TLoRA (tensor ring)", type: "TLORA_TENSOR", config: { transformRank: 4, residualRank: 8 } },
-  { name: "HiRA", type: "HIRA", config: { r: 8 } },
-  { name: "GLoRA", type: "GLORA", config: { r: 3 } },
+  { name: "LoHa", type: "LOHA", config: { r: 4, alpha: 8 }, usual: {} },
+  { name: "LoKr", type: "LOKR", config: { r: 64, alpha: 64, decomposeFactor: 4 }, usual: {} },
+  { name: "DiffuseKronA", type: "KRONA", config: { a1: 64, a2: 64 }, usual: {} },
+  { name: "TLoRA (tensor ring)", type: "TLORA_TENSOR", config: { transformRank: 4, residualRank: 8 }, usual: {} },
+  { name: "HiRA", type: "HIRA", config: { r: 8 }, usual: {} },
+  { name: "GLoRA", type: "GLORA", config: { r: 3 }, usual: {} },
 ];
 
 const rotations: readonly Entry[] = [
-  { name: "OFT", type: "OFT", config: { oftBlockSize: 32 } },
-  { name: "BOFT", type: "BOFT", config: { boftBlockSize: 8, boftNButterflyFactor: 2 } },
-  { name: "PSOFT", type: "PSOFT", config: { r: 64, alpha: 64 } },
-  { name: "HRA", type: "HRA", config: { r: 16 } },
+  { name: "OFT", type: "OFT", config: { oftBlockSize: 32 }, usual: {} },
+  { name: "BOFT", type: "BOFT", config: { boftBlockSize: 8, boftNButterflyFactor: 2 }, usual: {} },
+  { name: "PSOFT", type: "PSOFT", config: { r: 64, alpha: 64 }, usual: {} },
+  { name: "HRA", type: "HRA", config: { r: 16 }, usual: {} },
   { name: "RoAd 1", type: "ROAD", config: { variant: "road_1" }, budget: "vectors only" },
   { name: "RoAd 4", type: "ROAD", config: { variant: "road_4" }, budget: "vectors only" },
 ];
 
 const transforms: readonly Entry[] = [
-  { name: "FourierFT", type: "FOURIERFT", config: { nFrequency: 4096 } },
-  { name: "WaveFT", type: "WAVEFT", config: { nFrequency: 4096 } },
-  { name: "LoCA", type: "LOCA", config: { nFrequency: 4096 } },
-  { name: "QWHA", type: "QHFT", config: { r: 8 } },
-  { name: "C3A", type: "C3A", config: { blockSize: 16 } },
+  { name: "FourierFT", type: "FOURIERFT", config: { nFrequency: 4096 }, usual: {} },
+  { name: "WaveFT", type: "WAVEFT", config: { nFrequency: 4096 }, usual: {} },
+  { name: "LoCA", type: "LOCA", config: { nFrequency: 4096 }, usual: {} },
+  { name: "QWHA", type: "QHFT", config: { r: 8 }, usual: {} },
+  { name: "C3A", type: "C3A", config: { blockSize: 16 }, usual: {} },
 ];
 
 const parts: readonly Entry[] = [
-  { name: "SHiRA", type: "SHIRA", config: { r: 8, randomSeed: 1 } },
-  { name: "PaCA", type: "PACA", config: { r: 16, alpha: 16 } },
+  { name: "SHiRA", type: "SHIRA", config: { r: 8, randomSeed: 1 }, usual: {} },
+  { name: "PaCA", type: "PACA", config: { r: 16, alpha: 16 }, usual: {} },
   { name: "SVF (CLIP-SVD)", type: "SVF", config: {}, budget: "singular values only" },
   { name: "LoLDU", type: "LOLDU", config: { r: 256 }, budget: "pivots only" },
   { name: "query and value in full", type: "FULL", config: {}, budget: "everything in these modules" },

@@ -7,6 +7,8 @@ export interface Entry {
   readonly type: string;
   /** Options of the method; modules are query and value unless it names others. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** Its usual setting at a model of BERT-base's width, where that is another one: what its time is measured with. */
+  readonly usual?: Readonly<Record<string, unknown>>;
   /** LoRA+: learning rate of B over that of A. */
   readonly loraPlusRatio?: number;
   /** Why its number of trained values is not that of LoRA. */
@@ -23,12 +25,16 @@ export function configOf({ type, config }: Entry): Readonly<Record<string, unkno
   return targets ? { ...config, targetModules: [...QUERY_VALUE] } : config;
 }
 
+/** The entry with its usual setting. */
+export const asUsual = (entry: Entry): Entry => ({ ...entry, config: entry.usual ?? entry.config });
+
 /** The setting as people read it: "r 8, alpha 16". */
-export function settingOf({ config, loraPlusRatio }: Entry): string {
+export function settingOf({ config, loraPlusRatio }: Pick<Entry, "config" | "loraPlusRatio">): string {
   const options = Object.entries(config).map(([name, value]) => {
     const text =
       Array.isArray(value) && value.length > 4 ? `${value.length} values` : String(value).replaceAll(",", " ");
     return value === true ? name : `${name} ${text}`;
   });
-  return [...options, ...(loraPlusRatio === undefined ? [] : [`ratio ${loraPlusRatio}`])].join(", ");
+  const all = [...options, ...(loraPlusRatio === undefined ? [] : [`ratio ${loraPlusRatio}`])];
+  return all.length === 0 ? "defaults" : all.join(", ");
 }

@@ -1,0 +1,82 @@
+/**
+ * Time and memory of a training step of every method beside LoRA:
+ *   npm run bench:methods -- [--only name]... [--steps 7] [--again]
+ * Entries that were measured as they stand are not measured again. Writes method-costs.json and method-costs.md in bench/results.
+ */
+import { createHash } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { baseShape, LAYERS } from "./methods/base-shape.ts";
+import { fullSetting } from "./methods/compare-methods.ts";
+import { type CostAt, type Costs, type EntryCost, readCosts, writeCosts } from "./methods/cost-table.ts";
+import { entries, fullFineTuning } from "./methods/entries.ts";
+import { asUsual, configOf, type Entry } from "./methods/entry.ts";
+import { openGlossTask } from "./methods/gloss-task.ts";
+import { measurePeak, measureStep, type StepShape } from "./methods/measure-cost.ts";
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true, default: [] },
+    steps: { type: "string", default: "7" },
+    again: { type: "boolean", default: false },
+  },
+});
+const results = fileURLToPath(new URL("../results", import.meta.url));
+const steps = Number(values.steps);
+const all = [...entries, fullFineTuning];
+const unknown = values.only.filter((name) => !all.some((entry) => entry.name === name));
+if (unknown.length > 0) throw new RangeError(`No entry is called ${unknown.join(", ")}.`);
+const chosen = values.only.length > 0 ? all.filter(({ name }) => values.only.includes(name)) : all;
+
+const measured = ({ type, ...entry }: Entry) => ({ type, config: configOf({ type, ...entry }) });
+const reference = measured({ name: "LoRA", type: "LORA", config: { r: 8, alpha: 16 } });
+
+async function costAt(shape: StepShape, entry: Entry): Promise<CostAt> {
+  const method = measured(entry);
+  const cost = await measureStep(shape, method, reference, steps);
+  return { ...cost, stepRatio: cost.stepMs / cost.referenceMs, peakBytes: await measurePeak(shape, method) };
+}
+
+const fingerprintOf = (entry: Entry): string =>
+  createHash("sha256")
+    .update(JSON.stringify([measured(entry), measured(asUsual(entry)), LAYERS]))
+    .digest("hex")
+    .slice(0, 10);
+
+const folder = await mkdtemp(join(tmpdir(), "onnx-peft-costs-"));
+try {
+  const base = await baseShape(folder);
+  const gloss = await openGlossTask(fullSetting.sizes, 1);
+  const small: StepShape = {
+    ...{ model: gloss.model, labels: 25, vocabulary: Number(gloss.model.config["vocab_size"]) },
+    ...{ batch: 16, tokens: 16 },
+  };
+  let costs: Costs = await readCosts(results);
+  for (const [i, entry] of chosen.entries()) {
+    const fingerprint = fingerprintOf(entry);
+    if (!values.again && costs[entry.name]?.fingerprint === fingerprint) continue;
+    const started = performance.now();
+    const cost: EntryCost = {
+      fingerprint,
+      base: await costAt(base, asUsual(entry)),
+      small: await costAt(small, entry),
+    };
+    costs = Object.fromEntries(
+      all.flatMap(({ name }) => {
+        const known = name === entry.name ? cost : costs[name];
+        return known ? [[name, known]] : [];
+      }),
+    );
+    await writeCosts(results, all, costs, LAYERS);
+    const left = ((performance.now() - started) * (chosen.length - i - 1)) / 60_000;
+    console.log(
+      `${entry.name}: ${cost.base.stepRatio.toFixed(2)}, on the backbone ${cost.small.stepRatio.toFixed(2)} (${Math.ceil(left)} min left)`,
+    );
+  }
+  await writeCosts(results, all, costs, LAYERS);
+} finally {
+  await rm(folder, { recursive: true });
+}

@@ -1,0 +1,117 @@
+import {
+  type AdapterConfigInput,
+  buildAdapterProgram,
+  createEngine,
+  createEngineProcess,
+  createRandom,
+  type EngineSetup,
+  type Feeds,
+  injectAdapter,
+  methodOf,
+  onnxruntimeNode,
+} from "@onnx-peft/core";
+import { sequenceClassification, startValues, type TextModel, taskGraph } from "@onnx-peft/text";
+
+/** A model and the batch of its steps. */
+export interface StepShape {
+  readonly model: TextModel;
+  readonly labels: number;
+  readonly vocabulary: number;
+  readonly batch: number;
+  readonly tokens: number;
+}
+
+/** A method at one setting, with modules. */
+export interface MeasuredMethod {
+  readonly type: string;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+export interface StepCost {
+  /** CPU time of a step, the median, in milliseconds. */
+  readonly stepMs: number;
+  /** That of the method beside it, taken in alternation. */
+  readonly referenceMs: number;
+}
+
+/** Long enough that schedules (AdaLoRA's budget) are under way and not over. */
+const TOTAL_STEPS = 1000;
+const WARM_UP = 2;
+
+function setupOf({ model, labels }: StepShape, { type, config }: MeasuredMethod) {
+  const task = sequenceClassification({ labels: Array.from({ length: labels }, (_, i) => String(i)) });
+  const adapted = injectAdapter(model.model, {
+    ...{ method: methodOf(type), wantedOutputs: ["logits"], training: true },
+    config: { ...config, modulesToSave: [...model.initialized] } as AdapterConfigInput,
+  });
+  return {
+    training: buildAdapterProgram(adapted, task.loss(taskGraph(adapted, task.head))),
+    parameters: startValues(adapted, 1),
+    optimizer: { type: "adamw", learningRate: 1e-4 },
+    ...{ seed: 1, threads: 1, totalSteps: TOTAL_STEPS },
+  } satisfies EngineSetup;
+}
+
+function batchOf(shape: StepShape, names: readonly string[]): Feeds {
+  const random = createRandom(2);
+  const { batch, tokens } = shape;
+  const int64 = (dims: readonly number[], below: number): Feeds[string] => ({
+    ...{ type: "int64", dims },
+    data: BigInt64Array.from({ length: dims.reduce((a, b) => a * b) }, () => BigInt(random.integer(below))),
+  });
+  const dims = [batch, tokens];
+  const feeds: Feeds = {
+    input_ids: int64(dims, shape.vocabulary),
+    attention_mask: { type: "int64", dims, data: new BigInt64Array(batch * tokens).fill(1n) },
+    token_type_ids: int64(dims, 1),
+    labels: int64([batch], shape.labels),
+  };
+  return Object.fromEntries(Object.entries(feeds).filter(([name]) => names.includes(name)));
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+/**
+ * CPU time of a training step of a method and of a reference, step by step in alternation on one thread of this process: what
+ * other programs do to the clock falls on both.
+ */
+export async function measureStep(
+  shape: StepShape,
+  method: MeasuredMethod,
+  reference: MeasuredMethod,
+  steps: number,
+): Promise<StepCost> {
+  const setups = [setupOf(shape, method), setupOf(shape, reference)] as const;
+  const engines = [await createEngine(onnxruntimeNode, setups[0]), await createEngine(onnxruntimeNode, setups[1])];
+  try {
+    const batches = setups.map(({ training }) => batchOf(shape, training?.inputs.map(({ name }) => name) ?? []));
+    const times: [number[], number[]] = [[], []];
+    for (let step = 0; step < WARM_UP + steps; step++) {
+      for (const [i, engine] of engines.entries()) {
+        const before = process.cpuUsage();
+        await engine.step({ step, runs: [batches[i] as Feeds], learningRateScale: 1 });
+        const { user, system } = process.cpuUsage(before);
+        if (step >= WARM_UP) times[i as 0 | 1].push((user + system) / 1000);
+      }
+    }
+    return { stepMs: median(times[0]), referenceMs: median(times[1]) };
+  } finally {
+    for (const engine of engines) await engine.close();
+  }
+}
+
+/** Highest resident memory of a process that makes three training steps. */
+export async function measurePeak(shape: StepShape, method: MeasuredMethod): Promise<number> {
+  const setup = setupOf(shape, method);
+  const engine = await createEngineProcess(setup);
+  try {
+    const runs = [batchOf(shape, setup.training?.inputs.map(({ name }) => name) ?? [])];
+    let peakBytes = 0;
+    for (let step = 0; step < 3; step++)
+      peakBytes = (await engine.step({ step, runs, learningRateScale: 1 })).peakRssBytes;
+    return peakBytes;
+  } finally {
+    await engine.close();
+  }
+}
