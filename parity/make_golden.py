@@ -38,6 +38,7 @@ from generators import (  # noqa: E402
     prompts,
     quantized,
     routers,
+    qwha_start,
     spatial,
     tri_adapt,
     starts,
@@ -70,6 +71,7 @@ PARTS = {
     "papers": papers.make,
     "tri-adapt": tri_adapt.make,
     "starts": starts.make,
+    "qwha-start": qwha_start.make,
 }
 
 

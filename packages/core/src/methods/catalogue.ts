@@ -248,9 +248,9 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   QHFT: {
     title: "QWHA",
     parameters: "r (in + out)",
-    use: "Sparse coefficients in the Walsh-Hadamard domain: full rank without trigonometric tables, meant for quantised bases.",
-    avoid: "For widths without a Hadamard matrix. The start from the error of a quantised base is not part of it.",
-    cost: "A transform of the input by two small products, and a product with coefficients scattered into [out, in].",
+    use: 'Sparse coefficients in the Walsh-Hadamard domain: full rank without trigonometric tables, meant for quantised bases: `initWeights: "quantization"` starts at what cancels most of their error on calibration data.',
+    avoid: "For widths without a Hadamard matrix, and for that start where the float weights are not at hand.",
+    cost: "A transform of the input by two small products, and a product with coefficients scattered into [out, in]. The start from data takes some batches, a product of [out, in] with [in, in] and small least-squares problems per module.",
     source: "Jeon et al. 2025. A file format of this project.",
   },
   C3A: {

@@ -2,20 +2,26 @@ import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { hadamard, isHadamardOrder, iwht } from "../linalg/hadamard.ts";
-import { scale } from "../linalg/matrix.ts";
+import { scale, subtract } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
-import { addToWeight, roleOf } from "./dense.ts";
+import { addToWeight, frozenMatrix, roleOf } from "./dense.ts";
 import { zeros } from "./init.ts";
 import { kroneckerProduct } from "./kronecker.ts";
 import { defineMethod } from "./method.ts";
 import { flatPositions, positionsFrom, scatterPositions } from "./positions.ts";
+import { startCoefficients, transformError } from "./qwha-start.ts";
 
 // 1. Config
 export const qwhaConfig = z.strictObject({
   /** The number of coefficients is r (in + out): that of LoRA with this rank. */
   r: z.int().positive().max(65_536).default(64),
   scaling: z.number().positive().default(4000),
+  /**
+   * "quantization" starts at what cancels most of the error of a quantised base on calibration data, at places chosen for that: `calibrateStart` with the
+   * float model as `original` makes it. "zero" starts at zero and drawn places.
+   */
+  initWeights: z.enum(["zero", "quantization"]).default("zero"),
 });
 export type QwhaConfig = z.output<typeof qwhaConfig>;
 
@@ -33,14 +39,14 @@ function table(g: Builder, n: number): Value {
 
 /**
  * QWHA: dW = scaling / sqrt(out) · F·H / in, F zero but for r (in + out) trained coefficients at fixed places, H the Walsh-Hadamard matrix. Jeon
- * et al. 2025, arXiv 2509.17428. Computed as (x·Hᵀ)·Fᵀ, the transform of x by two small products. Coefficients start at zero; the start from
- * the error of a quantised base needs calibration and is not made here. Widths: 2^k, and 2^k times the orders of `hadamard`.
+ * et al. 2025, arXiv 2509.17428. Computed as (x·Hᵀ)·Fᵀ, the transform of x by two small products. The start from
+ * the error of a quantised base: `qwha-start.ts`. Widths: 2^k, and 2^k times the orders of `hadamard`.
  */
 export const qwha = defineMethod<QwhaConfig>({
   type: "QHFT",
   paper: "2509.17428",
   kinds: ["linear"],
-  identityAtStart: true,
+  identityAtStart: ({ initWeights }) => initWeights === "zero",
   neutral: "empty",
   config: qwhaConfig,
   defaultTargets: null,
@@ -70,6 +76,28 @@ export const qwha = defineMethod<QwhaConfig>({
       },
     };
   },
+  calibration: { needs: ({ initWeights }) => (initWeights === "quantization" ? { kind: "gram" } : null) },
+  start({ site, config, frozen, data, original }) {
+    const { r, scaling, initWeights } = config;
+    if (initWeights === "zero") return {};
+    if (!data?.gram || !original) {
+      throw new PeftError(
+        "START_NEEDS_DATA",
+        `The start "quantization" of "${site.name}" is made from data and the weight before it was quantised.`,
+        {
+          hint: "Make it with calibrateStart, its option `original` the float model, and hand its values to initialParameters.",
+        },
+      );
+    }
+    const error = subtract(frozenMatrix(site, original), frozenMatrix(site, frozen));
+    const { inFeatures, outFeatures } = site;
+    const found = startCoefficients(transformError(error, data.gram), r * (inFeatures + outFeatures));
+    const factor = Math.sqrt(outFeatures) / scaling;
+    return {
+      values: Float32Array.from(found.values, (v) => v * factor),
+      positions: Float32Array.from([...found.rows, ...found.columns]),
+    };
+  },
   // 3. Forward
   forward(g, { x, y, site }, values, { scaling }) {
     const { inFeatures: n, outFeatures: m } = site;
@@ -88,4 +116,9 @@ export const qwha = defineMethod<QwhaConfig>({
   },
   // 5. Keys
   keys: { values: "qhft_spectrum", positions: "qhft_indices" },
+  peft: {
+    // How a trained adapter was started does not matter any more.
+    write: ({ config, tensors }) => ({ config: { ...config, initWeights: "zero" }, tensors }),
+    unwritten: ["initWeights"],
+  },
 });

@@ -58,10 +58,12 @@ export interface FineTuneOptions<Sample, C extends object = LoraConfig> {
    */
   readonly compute?: "float32" | "int8";
   /**
-   * Which samples a start is made from, where the adapter's options ask for one from data (LoRA's "eva", "lora_ga" and "corda"). It is made before
+   * Which samples a start is made from, where the adapter's options ask for one from data (LoRA's "eva", "lora_ga" and "corda", QWHA's "quantization"). It is made before
    * training, with "calibration" events, and kept in `folder`.
    */
   readonly startData?: StartDataOptions;
+  /** The model that `model` was quantised from, for QWHA's start "quantization". */
+  readonly original?: Model;
   /** Terms of the training loss beside the task's and the method's own, such as `densityPenalty()`. */
   readonly penalties?: readonly Penalty[];
   /** Learning rate and weight decay of named parameters, from the names of all trained ones. */
@@ -118,6 +120,7 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
     ...{ model: model.model, method, config: asked, wantedOutputs, task, samples: run.train, options: run.options },
     collate: (samples) => collateTo(null, samples),
     data: run.startData ?? {},
+    ...(run.original ? { original: run.original } : {}),
     ...(run.folder === undefined ? {} : { folder: run.folder }),
     ...(run.signal ? { signal: run.signal } : {}),
     ...(run.onEvent ? { onEvent: run.onEvent } : {}),

@@ -341,6 +341,11 @@ export const triedConfigs: readonly TriedConfig[] = [
   },
   { type: "QHFT", config: config({ r: 1, scaling: 20, targetModules: "all-linear" }) },
   {
+    type: "QHFT",
+    variant: "from the error of a quantised base",
+    config: config({ r: 2, scaling: 20, initWeights: "quantization", ...mixed }),
+  },
+  {
     type: "BOTTLENECK",
     config: config({ bottleneckSize: 96, dropout: 0.1, modulesToSave: ["classifier"] }),
   },

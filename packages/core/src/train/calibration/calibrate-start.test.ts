@@ -8,6 +8,9 @@ import { tinyModel, tinySizes } from "../../adapters/testing/tiny-model.ts";
 import { crossEntropy } from "../../losses/cross-entropy.ts";
 import { prepareModel } from "../../lowering/lower-model.ts";
 import { lora } from "../../methods/lora.ts";
+import { qwha } from "../../methods/qwha.ts";
+import type { Model } from "../../onnx/ir.ts";
+import { quantizeModel } from "../../quantization/quantize-model.ts";
 import type { Feeds, RuntimeTensor } from "../../runtime/runtime.ts";
 import { testRandom } from "../../testing/check-gradient.ts";
 import { openBuilder } from "../../testing/run-graph.ts";
@@ -150,6 +153,36 @@ test("padding does not count for EVA", async () => {
     (await start(only, { batches: data })).values.get(`${name}.lora_A.weight`);
   expect(await found(changed)).toEqual(await found(padded));
   expect(await found(batches)).not.toEqual(await found(padded));
+});
+
+test("QWHA starts at what cancels the error of a quantised base", async () => {
+  // Widths of 8 and 12; blocks of 16 levels over whole rows.
+  const { model: compressed, sites } = quantizeModel(model, { type: "nf4", blockSize: 16 });
+  expect(sites.length).toBeGreaterThan(8);
+  const config = { r: 3, scaling: 30, initWeights: "quantization", targetModules: "all-linear" } as const;
+  const options = { method: qwha, batches, wantedOutputs: ["logits"], isolation: "inline", threads: 1 } as const;
+  await expect(calibrateStart(compressed, { ...options, config })).rejects.toMatchObject({ code: "START_NEEDS_DATA" });
+  const logitsOf = async (of: Model, values?: ReadonlyMap<string, Float32Array>): Promise<Float32Array> => {
+    const adapted = injectAdapter(of, { method: qwha, config: { ...config, initWeights: "zero" } });
+    const all = initialParameters(adapted, 1, values);
+    adapted.g.output(adapted.outputs.get("logits")!, "logits");
+    const session = await openBuilder(adapted.g);
+    const feeds: Record<string, RuntimeTensor> = { input_ids: batches[0]!["input_ids"]! };
+    for (const { name, shape } of adapted.parameters)
+      feeds[name] = { type: "float32", dims: shape, data: all.get(name)! };
+    const { logits } = await session.run(Object.fromEntries(session.inputNames.map((n) => [n, feeds[n]!])));
+    await session.close();
+    return logits!.data as Float32Array;
+  };
+  const { values } = await calibrateStart(compressed, { ...options, config, original: model });
+  const [exact, rounded, started] = [
+    await logitsOf(model),
+    await logitsOf(compressed),
+    await logitsOf(compressed, values),
+  ];
+  const distance = (a: Float32Array): number => Math.hypot(...a.map((v, i) => v - exact[i]!));
+  expect(distance(rounded)).toBeGreaterThan(0.01);
+  expect(distance(started)).toBeLessThan(0.35 * distance(rounded));
 });
 
 test("what is missing is named", async () => {
