@@ -1,4 +1,4 @@
-// Writes what is generated in README.md, packages/*/README.md and docs/: counts gradient checks, runs the examples, reads
+// Writes what is generated in README.md, packages/*/README.md and docs/: counts gradient checks, records what methods do, runs the examples, reads
 // bench/results and the code.
 import { spawnSync } from "node:child_process";
 import { createRequire } from "node:module";
@@ -16,5 +16,10 @@ function run(...paths) {
   return status === 0;
 }
 
-// The counts of gradient checks come from the tests of the rules, docs/operators.md from the counts.
-process.exit(run("packages/core/src/gradients") && run("scripts/docs/generated-files.test.ts") ? 0 : 1);
+// Counts and findings come from the tests of gradient rules and methods, docs/operators.md and docs/methods.md from them.
+const recorded = [
+  "packages/core/src/gradients",
+  "packages/core/src/methods/behaviour-",
+  "packages/core/src/methods/training",
+];
+process.exit(run(...recorded) && run("scripts/docs/generated-files.test.ts") ? 0 : 1);

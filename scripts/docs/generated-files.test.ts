@@ -8,6 +8,7 @@ import { formatCheck } from "../../packages/core/src/check/format-check.ts";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
 import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { onnxruntimeNode } from "../../packages/core/src/runtime/onnxruntime-node.ts";
+import { parseBehaviour } from "../behaviour/aggregate.ts";
 import { parseChecks } from "../gradient-checks/aggregate.ts";
 import { papers, papersPage } from "../papers/papers-page.ts";
 import { excerpt, fenced, fillBlocks } from "./blocks.ts";
@@ -55,8 +56,9 @@ test("docs/operators.md lists the gradient table and the checks that ran", async
   await expectFile("docs/operators.md", operatorsPage(gradientTable, checks));
 });
 
-test("docs/methods.md describes the registered methods", async () => {
-  await expectFile("docs/methods.md", methodsPage(listMethods()));
+test("docs/methods.md describes the registered methods and what the tests found", async () => {
+  const behaviour = parseBehaviour(await read("docs/behaviour.jsonl"));
+  await expectFile("docs/methods.md", methodsPage(listMethods(), behaviour));
 });
 
 test("docs/claims.md shows what was measured", async () => {

@@ -1,6 +1,8 @@
 import type { SiteKind, SiteShape } from "../../packages/core/src/adapters/site.ts";
 import { type MethodEntry, methodCatalogue } from "../../packages/core/src/methods/catalogue.ts";
 import { declared, type Method, parameterCount } from "../../packages/core/src/methods/method.ts";
+import type { GroundBehaviour } from "../behaviour/aggregate.ts";
+import { behaviourSection } from "./behaviour-table.ts";
 import { markdownTable } from "./results-table.ts";
 
 const hidden = 768;
@@ -78,11 +80,12 @@ const paragraph = ({ title, use, avoid, cost, source }: MethodEntry, type: strin
 ];
 
 /**
- * docs/methods.md: what every method declares, counted from shapes, and the catalogue's notes.
+ * docs/methods.md: what every method declares, counted from shapes, what the tests found, and the catalogue's notes.
  * @throws Error naming registered methods without an entry, and entries without a method
  */
 export function methodsPage(
   methods: readonly Method[],
+  behaviour: readonly GroundBehaviour[],
   entries: Readonly<Record<string, MethodEntry>> = methodCatalogue,
 ): string {
   const types = new Set(methods.map(({ type }) => type));
@@ -125,6 +128,7 @@ export function methodsPage(
     "([2402.01911](https://arxiv.org/abs/2402.01911)), `densityPenalty` in the option `penalties` of any training, drives activations of feed-forward blocks to",
     "zero, for hardware that skips zeros; `activationDensity` counts them, and the recipe `deft` trains without and with it.",
     "",
+    ...behaviourSection(new Map(known.map(({ method, entry }) => [method.type, entry.title])), behaviour),
     "## When to use which",
     "",
     ...known.flatMap(({ method, entry }) => paragraph(entry, method.type)),

@@ -1,5 +1,3 @@
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import type { GradientCheck } from "../../packages/core/src/testing/check-log.ts";
 
 /**
@@ -54,15 +52,6 @@ export function aggregate(checks: readonly GradientCheck[]): CheckTable {
   });
   return Object.fromEntries(rounded.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
-
-/** All checks that the test files of a run wrote into a folder. */
-export const readChecks = (folder: string): GradientCheck[] =>
-  readdirSync(folder).flatMap((name) =>
-    readFileSync(join(folder, name), "utf8")
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => JSON.parse(line) as GradientCheck),
-  );
 
 /** docs/gradient-checks.jsonl: one operator a line, so that changes can be read and merged. */
 export const formatChecks = (table: CheckTable): string =>

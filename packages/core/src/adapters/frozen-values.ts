@@ -41,13 +41,19 @@ export function frozenValues(
       return sliced(g, isFlipped ? g.transpose(value, [1, 0]) : value, use.weight);
     },
     bias: () => (use.bias ? sliced(g, g.cast(operand(use.bias), "float32"), use.bias) : null),
-    base: (x) => applied(g, added, use.input, inner, g.cast(x, g.value(use.input).type)),
+    base(x) {
+      // The input may go by another name where it was added: rows of a batch in another order.
+      const inputs = use.nodes.flatMap((node, i) =>
+        node.inputs.flatMap((input, k) => (input === use.input ? [added[i]?.inputs[k] ?? input] : [])),
+      );
+      return applied(g, added, inputs, inner, g.cast(x, g.value(use.input).type));
+    },
   };
 }
 
-/** What nodes that make `to` of `from` make of x, a value of the same type, in float32. They are added once more. */
-function applied(g: Builder, nodes: readonly Node[], from: string, to: string, x: Value): Value {
-  const renamed = new Map([[from, x.name]]);
+/** What nodes that make `to` of the value named `from` make of x, a value of the same type, in float32. They are added once more. */
+function applied(g: Builder, nodes: readonly Node[], from: readonly string[], to: string, x: Value): Value {
+  const renamed = new Map(from.map((name) => [name, x.name]));
   for (const [i, node] of nodes.entries()) {
     const results = g.addNode({
       ...node,
@@ -81,7 +87,7 @@ export function sublayerAt(
       const nodes = graph.nodes.filter((node) => outputs.has(node.outputs[0]));
       const [from, to] = [nodes[0]?.inputs[0], nodes.at(-1)?.outputs[0]];
       if (from === undefined || to === undefined) return x;
-      return applied(g, nodes, from, to, g.cast(x, stream().type));
+      return applied(g, nodes, [from], to, g.cast(x, stream().type));
     },
   };
 }

@@ -33,7 +33,7 @@ export const loraConfig = z.strictObject({
    * Start: true is PyTorch's uniform A, "gaussian" A ~ N(0, 1/r²), both with B = 0; "pissa" and "olora" begin in the directions of
    * the weight, "orthogonal" with two factors whose product is zero: see `lora-starts.ts`. "eva" begins in the directions of the data, "lora_ga"
    * in those of the weight's gradient, "corda" in those of the weight that matter most or least to the data: `calibrateStart` makes them. All of
-   * these for linear modules; others start as with true.
+   * these for linear modules; others are left out.
    */
   initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts, ...dataStarts])]).default(true),
   evaConfig: evaConfig.prefault({}),
@@ -93,6 +93,12 @@ export const lora = defineMethod<LoraConfig>({
   config: loraConfig,
   defaultTargets: null,
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
+  refuses({ kind }, { initLoraWeights: start, freezeA }) {
+    if (kind !== "linear" && (isJoint(start) || isFromData(start)))
+      return `the start "${start}" is one of linear modules`;
+    // A starts at zero there: with A frozen nothing would ever change.
+    return kind === "embedding" && freezeA ? "freezeA leaves an embedding as it is" : null;
+  },
 
   // 2. Parameters: B starts at zero, so a new adapter changes nothing.
   parameters(site, config) {

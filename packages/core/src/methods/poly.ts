@@ -87,7 +87,8 @@ export const poly = defineMethod<PolyConfig>({
       r,
       site.outFeatures,
     ]);
-    const tokens = x.shape.length === 3 ? x : g.reshape(x, [batch, "?tokens", site.inFeatures]);
+    const perRow = x.shape[0] === batch ? 1 : "?tokens"; // without a sequence every row is a token
+    const tokens = x.shape.length === 3 ? x : g.reshape(x, [batch, perRow, site.inFeatures]);
     const update = g.matMul(g.fusedMatMul(tokens, A, { alpha: 1 / r }), B);
     return g.add(y, g.reshapeLike(update, y));
   },

@@ -4,8 +4,11 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withFiles } from "../train/engine-files.ts";
 import { budgetAt } from "./adalora-budget.ts";
+import { behaviourLog } from "./testing/behaviour/log.ts";
+import { configOn, targetsOn } from "./testing/behaviour/trial.ts";
 import { triedConfigs } from "./testing/configs.ts";
-import { tinyTraining } from "./testing/tiny-training.ts";
+import { groundNames, groundOf } from "./testing/grounds.ts";
+import { groundTask, type TinyTraining, tinyTraining } from "./testing/tiny-training.ts";
 
 /** Methods whose hooks set tensors that are not trained: masks, places, probes. */
 const scheduledTypes: readonly string[] = ["ADALORA", "TRIADAPTLORA", "DYLORA", "LOCA"];
@@ -21,17 +24,35 @@ const rates: Readonly<Record<string, number>> = {
   TRAINABLE_TOKENS: 0.1,
 };
 
-describe.each(
-  triedConfigs.map((tried) => [[tried.type, ...(tried.variant ? [tried.variant] : [])].join(", "), tried] as const),
-)("%s", (_, { type, config }) => {
-  test("the loss falls, and nothing but trained tensors moves", async () => {
-    const { adapted, engine, steps } = await tinyTraining(type, config, {
+const trials = groundNames.flatMap((name) => {
+  const ground = groundOf(name);
+  return triedConfigs.flatMap((tried) => {
+    const { type, variant = "", refusedOn } = tried;
+    if (targetsOn(ground, tried).length === 0 || refusedOn?.[name]) return [];
+    return [{ title: `${type}${variant && ", "}${variant} on ${name}`, name, ground, type, variant, tried }];
+  });
+});
+
+describe.each(trials.map((trial) => [trial.title, trial] as const))("%s", (_, trial) => {
+  const { name, ground, type, variant, tried } = trial;
+  const record = (capability: string): void =>
+    behaviourLog.report({ method: type, variant, ground: name, capability, result: "yes" });
+  const open = (): Promise<TinyTraining> =>
+    tinyTraining(type, configOn(ground, tried), {
       totalSteps: 40,
       learningRate: rates[type] ?? 0.02,
+      task: groundTask(ground),
     });
+
+  test("the loss falls, nothing but trained tensors moves, and a resumed run goes on bit for bit", async () => {
+    const { adapted, engine, steps } = await open();
     const before = (await engine.state()).parameters;
-    const losses = await steps(0, 40);
+    const losses = await steps(0, 37);
+    const folder = name === "transformer block" ? mkdtempSync(join(tmpdir(), "onnx-peft-training-")) : null;
+    if (folder) await withFiles(engine).save(folder);
+    losses.push(...(await steps(37, 40)));
     expect(losses.at(-1)).toBeLessThan((losses[0] ?? 0) * 0.9);
+    record("loss falls");
     const after = (await engine.state()).parameters;
     const fixed = adapted.parameters.filter((p) => !p.trainable && !scheduledTypes.includes(type));
     for (const { name } of fixed) expect(after[name]?.data, name).toEqual(before[name]?.data);
@@ -41,7 +62,16 @@ describe.each(
       if (name.includes(".key.") && /bias/i.test(name)) continue;
       expect(after[name]?.data, name).not.toEqual(before[name]?.data);
     }
+    record("only the adapter moves");
     await engine.close();
+    if (!folder) return;
+    const second = await open();
+    await withFiles(second.engine).restore(folder);
+    rmSync(folder, { recursive: true });
+    expect(await second.steps(37, 40)).toEqual(losses.slice(37));
+    expect((await second.engine.state()).parameters).toEqual(after);
+    record("exact resume");
+    await second.engine.close();
   });
 });
 

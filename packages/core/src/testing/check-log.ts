@@ -14,19 +14,32 @@ export interface GradientCheck {
   readonly frozen: boolean;
 }
 
-type Listener = (check: GradientCheck) => void;
+/** Entries that tests leave for those who listen. */
+export interface Log<T> {
+  /** Calls `listener` with every entry, until the returned function is called. */
+  on(listener: (entry: T) => void): () => void;
+  report(entry: T): void;
+}
 
-const listeners = new Set<Listener>();
-
-/** Calls `listener` after every gradient check that passes, until the returned function is called. */
-export function onGradientCheck(listener: Listener): () => void {
-  listeners.add(listener);
-  return () => {
-    listeners.delete(listener);
+export function createLog<T>(): Log<T> {
+  const listeners = new Set<(entry: T) => void>();
+  return {
+    on(listener) {
+      listeners.add(listener);
+      return () => {
+        listeners.delete(listener);
+      };
+    },
+    report(entry) {
+      for (const listener of listeners) listener(entry);
+    },
   };
 }
 
+const gradientLog = createLog<GradientCheck>();
+
+/** Calls `listener` after every gradient check that passes, until the returned function is called. */
+export const onGradientCheck = gradientLog.on;
+
 /** Tells the listeners about a check that passed. */
-export function reportGradientCheck(check: GradientCheck): void {
-  for (const listener of listeners) listener(check);
-}
+export const reportGradientCheck = gradientLog.report;

@@ -1,4 +1,5 @@
 import type { AdapterConfigInput } from "../../adapters/select.ts";
+import type { GroundName } from "./grounds.ts";
 
 /** One way in which a method is tried on the tiny model; a method may have several. */
 export interface TriedConfig {
@@ -10,6 +11,10 @@ export interface TriedConfig {
   readonly noise?: number;
   /** Part of the forward is taken without gradient: A and B are checked against that definition elsewhere. */
   readonly stopsGradients?: true;
+  /** Options that take other values on other grounds than the transformer block, whose modules have other names and sizes. */
+  readonly elsewhere?: Readonly<Partial<Record<GroundName, AdapterConfigInput>>>;
+  /** Grounds on which this configuration is refused although the method adapts their modules, and how. */
+  readonly refusedOn?: Readonly<Partial<Record<GroundName, { readonly code: string; readonly reason: string }>>>;
 }
 
 const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
@@ -179,6 +184,7 @@ export const triedConfigs: readonly TriedConfig[] = [
       dropout: 0.1,
       targetModules: ["query", "up"],
     }),
+    elsewhere: { MLP: config({ initLogitsStd: 4 }) },
   },
   {
     type: "MOS",
@@ -285,13 +291,24 @@ export const triedConfigs: readonly TriedConfig[] = [
     config: config({ r: 2, initLoraWeights: "olora", useDora: true, ...mixed }),
     stopsGradients: true,
   },
-  { type: "LORA", variant: "orthogonal start", config: config({ r: 4, initLoraWeights: "orthogonal", ...mixed }) },
+  {
+    type: "LORA",
+    variant: "orthogonal start",
+    config: config({ r: 4, initLoraWeights: "orthogonal", ...mixed }),
+  },
   {
     type: "LORA",
     variant: "LoRA-FA",
     config: config({ r: 2, freezeA: true, dropout: 0.1, targetModules: "all-linear" }),
   },
-  { type: "LORA", variant: "LoRA-FA, projected", config: config({ r: 3, alpha: 5, freezeA: "projected", ...mixed }) },
+  {
+    type: "LORA",
+    variant: "LoRA-FA, projected",
+    config: config({ r: 3, alpha: 5, freezeA: "projected", ...mixed }),
+    refusedOn: {
+      convolution: { code: "CONFIG_INVALID", reason: "for freezeA" },
+    },
+  },
   {
     type: "LORA",
     variant: "EVA",
@@ -348,6 +365,7 @@ export const triedConfigs: readonly TriedConfig[] = [
   {
     type: "BOTTLENECK",
     config: config({ bottleneckSize: 96, dropout: 0.1, modulesToSave: ["classifier"] }),
+    elsewhere: { MLP: config({ targetModules: ["up", "down"] }) },
   },
   {
     type: "BOTTLENECK",

@@ -1,6 +1,5 @@
 import { type AdaptedGraph, injectAdapter } from "../../adapters/inject.ts";
 import type { AdapterConfigInput } from "../../adapters/select.ts";
-import { tinyModel } from "../../adapters/testing/tiny-model.ts";
 import type { Builder } from "../../graph/builder.ts";
 import { crossEntropy } from "../../losses/cross-entropy.ts";
 import type { LossParts } from "../../losses/loss-parts.ts";
@@ -9,12 +8,13 @@ import { prepareModel } from "../../lowering/lower-model.ts";
 import type { Model, Value } from "../../onnx/ir.ts";
 import type { OptimizerInput } from "../../optim/optimizer-config.ts";
 import { onnxruntimeNode } from "../../runtime/onnxruntime-node.ts";
-import type { Feeds } from "../../runtime/runtime.ts";
+import type { Feeds, RuntimeTensor } from "../../runtime/runtime.ts";
 import { testRandom } from "../../testing/check-gradient.ts";
 import { buildAdapterProgram } from "../../train/adapter-program.ts";
 import { createEngine, type Engine } from "../../train/engine.ts";
 import type { AdapterTensor } from "../method.ts";
 import { methodOf } from "../registry.ts";
+import { type Ground, groundOf } from "./grounds.ts";
 import { rowFeeds } from "./row-feeds.ts";
 import { startValues } from "./start-values.ts";
 
@@ -28,13 +28,20 @@ export interface TinyTraining {
   values(name: string): Promise<Float32Array>;
 }
 
-/** Eight sequences of five tokens; the class follows from the first two. */
-function batch(): Feeds {
+/** Eight samples for a ground's input; the class follows from the first two entries of each. */
+function batchFor({ feeds }: Ground): Feeds {
   const random = testRandom(5);
-  const ids = Array.from({ length: 40 }, () => Math.floor(random() * 11));
-  const labels = Array.from({ length: 8 }, (_, row) => ((ids[row * 5] ?? 0) + (ids[row * 5 + 1] ?? 0)) % 3);
+  const [[name, { type, dims }]] = Object.entries(feeds) as [[string, RuntimeTensor]];
+  const size = dims.slice(1).reduce((a, b) => a * b, 1);
+  const draw = type === "int64" ? () => Math.floor(random() * 11) : () => random() * 2 - 1;
+  const values = Array.from({ length: 8 * size }, draw);
+  const labels = Array.from({ length: 8 }, (_, row) => {
+    const [first = 0, second = 0] = values.slice(row * size);
+    return type === "int64" ? (first + second) % 3 : Number(first > 0) + Number(second > 0);
+  });
+  const data = type === "int64" ? BigInt64Array.from(values, BigInt) : Float32Array.from(values);
   return {
-    input_ids: { type: "int64", dims: [8, 5], data: BigInt64Array.from(ids, BigInt) },
+    [name]: { type, dims: [8, ...dims.slice(1)], data } as RuntimeTensor,
     labels: { type: "int64", dims: [8], data: BigInt64Array.from(labels, BigInt) },
   };
 }
@@ -47,7 +54,7 @@ export interface TinyOptions {
   readonly optimizer?: OptimizerInput;
   /** Changes start values in place. */
   readonly start?: (values: ReadonlyMap<string, Float32Array>) => void;
-  /** In the place of the tiny model and its labels. */
+  /** In the place of the transformer block and its labels. */
   readonly task?: TinyTask;
 }
 
@@ -59,10 +66,11 @@ export interface TinyTask {
   loss(g: Builder, output: Value): LossParts;
 }
 
-const tinyTask = (): TinyTask => ({
-  model: tinyModel(),
+/** Classification on a ground. */
+export const groundTask = (ground: Ground): TinyTask => ({
+  model: ground.model,
   output: "logits",
-  runs: [batch()],
+  runs: [batchFor(ground)],
   loss(g, logits) {
     return crossEntropy(g, { logits, labels: g.input("labels", "int64", [logits.shape[0] ?? "batch"]) });
   },
@@ -82,7 +90,14 @@ export const regression = (model: Model, x: AdapterTensor, labels: AdapterTensor
 export async function tinyTraining(
   type: string,
   config: Readonly<Record<string, unknown>>,
-  { totalSteps = 20, seed = 3, learningRate = 0.02, optimizer, start: changed, task = tinyTask() }: TinyOptions = {},
+  {
+    totalSteps = 20,
+    seed = 3,
+    learningRate = 0.02,
+    optimizer,
+    start: changed,
+    task = groundTask(groundOf("transformer block")),
+  }: TinyOptions = {},
 ): Promise<TinyTraining> {
   const adapted = injectAdapter(prepareModel(task.model), {
     method: methodOf(type),
