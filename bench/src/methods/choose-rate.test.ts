@@ -11,15 +11,16 @@ async function search(peak: number): Promise<{ chosen: number | null; tried: num
   return { chosen, tried };
 }
 
-test("decades, then the half decades beside the best", async () => {
-  expect(await search(0.012)).toEqual({ chosen: 0.01, tried: [1e-3, 1e-2, 1e-1, 3e-3, 3e-2] });
+test("decades, then the half decade between the best and its better neighbour", async () => {
+  expect(await search(0.012)).toEqual({ chosen: 0.01, tried: [1e-3, 1e-2, 1e-1, 3e-2] });
+  expect(await search(0.005)).toEqual({ chosen: 3e-3, tried: [1e-3, 1e-2, 1e-1, 3e-3] });
   expect((await search(0.025)).chosen).toBe(0.03);
 });
 
 test("further decades while the best is at an end", async () => {
-  expect(await search(5e-5)).toEqual({ chosen: 3e-5, tried: [1e-3, 1e-2, 1e-1, 1e-4, 1e-5, 3e-5, 3e-4] });
+  expect(await search(5e-5)).toEqual({ chosen: 3e-5, tried: [1e-3, 1e-2, 1e-1, 1e-4, 1e-5, 3e-5] });
   expect((await search(0.3)).chosen).toBe(0.3);
-  expect((await search(1e-8)).chosen).toBe(3e-7);
+  expect((await search(1e-8)).chosen).toBe(1e-6);
 });
 
 test("on level ground the search does not go on", async () => {
@@ -28,7 +29,7 @@ test("on level ground the search does not go on", async () => {
     tried.push(rate);
     return 0.5;
   });
-  expect(tried).toEqual([1e-3, 1e-2, 1e-1, 3e-4, 3e-3]);
+  expect(tried).toEqual([1e-3, 1e-2, 1e-1, 3e-3]);
   expect(await chooseRate(async () => 0.5, [1e-2])).toBe(1e-2);
 });
 

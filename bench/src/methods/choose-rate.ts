@@ -10,7 +10,7 @@ const rounded = (rate: number): number => Number(rate.toPrecision(3));
 
 /**
  * The learning rate with the best score, by the same search for every method: {@link DECADES}, further ones while the best
- * is the first or the last of those tried and better than its neighbour, then the half decades beside it. Of equal scores
+ * is the first or the last of those tried and better than its neighbour, then the half decade between it and its better neighbour. Of equal scores
  * the lower rate wins. A single decade is taken as it is.
  * @param score null: the training diverged.
  * @returns null when every rate that was tried diverged.
@@ -42,9 +42,13 @@ export async function chooseRate(
     await attempt(next);
   }
   if (decades.length > 1) {
-    const { best } = state();
-    await attempt(rounded((best / 10) * HALF));
-    await attempt(rounded(best * HALF));
+    const { tried, best } = state();
+    const at = tried.indexOf(best);
+    const scoreOf = (rate: number | undefined): number =>
+      rate === undefined ? Number.NEGATIVE_INFINITY : (scores.get(rate) ?? Number.NEGATIVE_INFINITY);
+    const [below, above] = [tried[at - 1], tried[at + 1]];
+    const isLower = above === undefined || (below !== undefined && scoreOf(below) >= scoreOf(above));
+    await attempt(rounded((isLower ? best / 10 : best) * HALF));
   }
   const chosen = state().best;
   return scores.get(chosen) === Number.NEGATIVE_INFINITY ? null : chosen;
