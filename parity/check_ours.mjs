@@ -5,7 +5,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process, { env } from "node:process";
 import { fileURLToPath } from "node:url";
-import { createRandom, onnxruntimeNode, tensorFrom, writeSafetensors } from "@onnx-peft/core";
+import {
+  createRandom,
+  multitaskPromptTuning,
+  onnxruntimeNode,
+  prefixTuning,
+  promptTuning,
+  pTuning,
+  tensorFrom,
+  writeSafetensors,
+} from "@onnx-peft/core";
 import {
   diffora,
   fineTune,
@@ -31,6 +40,34 @@ const cases = [
     onnxFile: "onnx/model_dynamo.onnx",
     method: lora,
     adapter: { r: 4, alpha: 8, targetModules: "all-linear" },
+  },
+  { name: "prefix", model: "bert", method: prefixTuning, adapter: { numVirtualTokens: 5 } },
+  {
+    name: "prefix-projection",
+    model: "bert",
+    onnxFile: "onnx/model_torchscript.onnx",
+    method: prefixTuning,
+    adapter: { numVirtualTokens: 5, prefixProjection: true, encoderHiddenSize: 12 },
+  },
+  {
+    name: "prompt",
+    model: "roberta",
+    method: promptTuning,
+    adapter: { numVirtualTokens: 5, promptTuningInit: "SAMPLE_VOCAB" },
+  },
+  {
+    name: "p-tuning-lstm",
+    model: "bert",
+    method: pTuning,
+    adapter: { numVirtualTokens: 5, encoderHiddenSize: 8, encoderReparameterizationType: "LSTM" },
+  },
+  {
+    name: "multitask",
+    model: "bert",
+    method: multitaskPromptTuning,
+    adapter: { numVirtualTokens: 5, numRanks: 2 },
+    // peft asks for the task of every row, of a single task too.
+    tasksOf: (rows) => tensorFrom("int64", [rows], new Array(rows).fill(0)),
   },
   {
     name: "lora-patterns",
@@ -81,7 +118,7 @@ function makeTexts(count) {
 }
 
 /** Runs the merged model that was saved, and writes its inputs and output for check_adapter.py. */
-async function writeGolden(path, modelFile, texts, padId) {
+async function writeGolden(path, modelFile, texts, padId, tasksOf) {
   const session = await onnxruntimeNode.open(modelFile, { threads: 1 });
   const feeds = Object.fromEntries(
     Object.entries(padBatch(texts, padId)).filter(([n]) => session.inputNames.includes(n)),
@@ -89,6 +126,7 @@ async function writeGolden(path, modelFile, texts, padId) {
   const [[name, output]] = Object.entries(await session.run(feeds));
   await session.close();
   const inputs = Object.entries(feeds).map(([n, { dims, data }]) => [`input.${n}`, tensorFrom("int64", dims, data)]);
+  if (tasksOf) inputs.push(["input.task_ids", tasksOf(texts.length)]);
   await writeSafetensors(path, [...inputs, [`output.${name}`, tensorFrom("float32", output.dims, output.data)]]);
 }
 
@@ -116,7 +154,8 @@ async function check(one, output) {
   const result = join(output, name);
   await saveResult(result, tuned);
   const golden = join(output, `${name}.safetensors`);
-  await writeGolden(golden, join(result, "merged/onnx/model.onnx"), texts.slice(0, 9), model.config.pad_token_id ?? 0);
+  const padId = model.config.pad_token_id ?? 0;
+  await writeGolden(golden, join(result, "merged/onnx/model.onnx"), texts.slice(0, 9), padId, one.tasksOf);
   const given = ["--base", base, "--adapter", join(result, "adapter"), "--golden", golden];
   const { status, error } = spawnSync(python, [join(here, "check_adapter.py"), ...given], { stdio: "inherit" });
   if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);

@@ -1,5 +1,6 @@
 export { type Adapter, adapterOf, initialParameters, type TensorValues, trainedCount } from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
+export { applyAdapter, embedAdapter } from "./adapters/apply-adapter.ts";
 export { type ArrowOptions, arrowAdapter } from "./adapters/arrow.ts";
 export { findAttention } from "./adapters/attention/find-attention.ts";
 export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
@@ -148,12 +149,17 @@ export { type LolduConfig, loldu } from "./methods/loldu.ts";
 export { type LoraConfig, lora } from "./methods/lora.ts";
 export {
   type AdapterTensor,
+  type AttentionChange,
+  type AttentionInput,
+  declared,
   defineMethod,
   type ForwardInput,
   type Growth,
   type HookSetup,
   type HookSite,
+  type KeysAndValues,
   type Method,
+  noForward,
   parameterCount,
   type RowInput,
   type StepHooks,

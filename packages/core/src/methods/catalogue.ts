@@ -405,7 +405,7 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   MULTITASK_PROMPT_TUNING: {
     title: "Multitask prompt tuning",
     parameters: "numVirtualTokens · width once, and numRanks (numVirtualTokens + width) per task",
-    use: "When several tasks are known beforehand: what they have in common is trained into one prompt, and a further task starts from it with a few hundred values of its own.",
+    use: "When several tasks are known beforehand: what they have in common is trained into one prompt, and each adds a few hundred values of its own.",
     avoid: "For one task without source tasks, where prompt tuning is the same with fewer factors.",
     cost: "As prompt tuning. Rows of a batch may be of different tasks: their ids are fed.",
     source: "Wang et al. 2023. Files of `peft`.",

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { SiteShape } from "../adapters/site.ts";
 import { patternValue } from "../adapters/targets.ts";
+import { adaptionPrompt } from "./adaption-prompt.ts";
 import { bitfit } from "./bitfit.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
@@ -12,6 +13,7 @@ import { lora } from "./lora.ts";
 import { type Method, parameterCount, siteConfig } from "./method.ts";
 import { mos } from "./mos.ts";
 import { paca } from "./paca.ts";
+import { prefixTuning } from "./prefix-tuning.ts";
 import { randlora } from "./randlora.ts";
 import { tinyLora } from "./tinylora.ts";
 import { vera } from "./vera.ts";
@@ -68,6 +70,23 @@ test("published parameter counts, from shapes alone", () => {
     ),
   ).toBe(25 * 2 * 768);
   expect(parameterCount(full, {}, [linear("classifier", 768, 2)])).toBe(2 * 768 + 2);
+});
+
+test("prefix tuning of LLaMA-7B with 30 tokens, as LLM-Adapters counts it", () => {
+  const sizes = { heads: 32, keyHeads: 32, keyWidth: 128, valueWidth: 128, hidden: 4096 };
+  const blocks = Array.from(
+    { length: 32 },
+    (_, i): SiteShape => ({
+      ...linear(`model.layers.${i}.self_attn`, 4096, 4096, false),
+      kind: "attention",
+      weightShape: [],
+      attention: { ...sizes, crosses: false, isPacked: false, hasOutput: true },
+    }),
+  );
+  expect(parameterCount(prefixTuning, prefixTuning.config.parse({ numVirtualTokens: 30 }), blocks)).toBe(7_864_320);
+  // The published LLaMA-Adapter: 10 vectors in the top 30 blocks.
+  const config = adaptionPrompt.config.parse({ adapterLen: 10 });
+  expect(parameterCount(adaptionPrompt, config, blocks.slice(-30))).toBe(30 * (10 * 4096 + 1));
 });
 
 const attention = base.filter((s) => /query|value/.test(s.name));

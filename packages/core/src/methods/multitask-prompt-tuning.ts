@@ -25,7 +25,7 @@ const keys: Readonly<Record<string, string>> = {
 /**
  * Multitask prompt tuning: all tasks share a prompt P [v, width], and each multiplies it entry by entry by a matrix of low rank of its own. Wang et
  * al. 2023, arXiv 2303.02861; peft's MULTITASK_PROMPT_TUNING. P_k = P ∘ (C_k R_k), C [tasks, v, r], R [tasks, r, width], both N(0, 0.02²). Rows of a batch
- * name their tasks in "multitask_prompt_tuning.task_ids" [batch], unless there is one task only. {@link targetPrompt} makes the start of another task.
+ * name their tasks in "multitask_prompt_tuning.task_ids" [batch], unless there is one task only.
  */
 export const multitaskPromptTuning = defineMethod<MultitaskPromptTuningConfig>({
   type: "MULTITASK_PROMPT_TUNING",

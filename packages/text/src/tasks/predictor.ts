@@ -1,12 +1,12 @@
 import {
   type Adapter,
+  applyAdapter,
   buildEvaluationProgram,
   createEngine,
   createEngineProcess,
   type EvaluationProgram,
   importGraph,
   type Metrics,
-  mergeAdapter,
   onnxruntimeNode,
   type RuntimeTensor,
 } from "@onnx-peft/core";
@@ -97,7 +97,7 @@ export function openPredictor<Sample>(
   } & EngineOptions,
 ): Predictor<Sample> {
   const { model, task, adapter, padId = padIdOf(model.config), ...engine } = options;
-  const adapted = adapter ? mergeAdapter(model.model, adapter) : model.model;
+  const adapted = adapter ? applyAdapter(model.model, adapter) : model.model;
   const g = importGraph(adapted.graph, opsetOf(adapted));
   const outputs = new Map(adapted.graph.outputs.map(({ name }) => [name, g.value(name)]));
   const program = buildEvaluationProgram(

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import {
   type Adapter,
   adapterFeeds,
+  applyAdapter,
   atomicWriteFolder,
+  declared,
   encodeOnnxAdapter,
   makeSwappable,
-  mergeAdapter,
   methodOf,
   type PeftCard,
   tensorFrom,
@@ -53,8 +54,10 @@ export interface SaveOptions {
 /**
  * Writes a result folder:
  * - `adapter/`: for Hugging Face peft (adapter_config.json, adapter_model.safetensors, README.md);
- * - `merged/`: a model folder for transformers.js (config.json, tokenizer, onnx/model.onnx with the adapter merged in);
- * - `swappable/onnx/model.onnx`: the adapter as inputs without defaults, and `swappable/adapter.onnx_adapter` with its values.
+ * - `merged/`: a model folder for transformers.js (config.json, tokenizer, onnx/model.onnx with the adapter merged in, or inside as
+ *   nodes of its own where its method is no change of weights);
+ * - `swappable/onnx/model.onnx`: the adapter as inputs without defaults, and `swappable/adapter.onnx_adapter` with its values; not for
+ *   methods without values that stand for "no adapter".
  * Everything is computed before the first file is written, and each sub-folder appears as a whole or not at all; what an
  * earlier call wrote is replaced. Weights above 2 GB lie in `model.onnx_data`.
  * @throws PeftError WRITE_FAILED, FOLDER_NOT_REPLACEABLE, MERGE_NOT_FINITE
@@ -77,9 +80,11 @@ export async function saveResult<Sample>(
     ...(base === undefined ? {} : { base_model_name_or_path: base }),
   };
   const card = { pipelineTag: pipelineTags[task.type], tags: ["onnx-peft"], ...options.card };
-  const merged = mergeAdapter(model.model, adapter);
-  const swappable = makeSwappable(model.model, { method: methodOf(adapter.type), config: adapter.config });
-  const values = Object.entries(adapterFeeds(swappable, adapter)).map(
+  const merged = applyAdapter(model.model, adapter);
+  const method = methodOf(adapter.type);
+  const isServed = declared(method.neutral, adapter.config) !== "none";
+  const swappable = isServed ? makeSwappable(model.model, { method, config: adapter.config }) : null;
+  const values = Object.entries(swappable ? adapterFeeds(swappable, adapter) : {}).map(
     ([name, { dims, data }]) => [name, tensorFrom("float32", dims, data as Float32Array)] as const,
   );
 
@@ -95,6 +100,7 @@ export async function saveResult<Sample>(
       if (existsSync(join(model.folder, name))) await copyFile(join(model.folder, name), join(temporary, name));
     }
   });
+  if (!swappable) return;
   await atomicWriteFolder(join(folder, "swappable"), async (temporary) => {
     await mkdir(join(temporary, "onnx"));
     await writeModel(swappable.model, join(temporary, "onnx", "model.onnx"));
