@@ -5,7 +5,7 @@ import { adapterFeeds, makeSwappable } from "../adapters/swappable.ts";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
 import { importGraph } from "../graph/import-graph.ts";
-import { exactDensity } from "../losses/density.ts";
+import { densityLoss, exactDensity } from "../losses/density.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { Model, Value } from "../onnx/ir.ts";
@@ -15,7 +15,8 @@ import { activationChoice, chosenActivations, maskFor } from "./density-penalty.
 import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
 import { buildEvaluationProgram } from "./program.ts";
 
-const outputOf = ({ activation }: ActivationSite): string => `density:${activation}`;
+type Measure = "density" | "surrogate";
+const outputOf = (measure: Measure, { activation }: ActivationSite): string => `${measure}:${activation}`;
 
 const densityConfig = z.strictObject(activationChoice);
 
@@ -26,13 +27,17 @@ export interface ActivationDensityOptions extends Omit<ForwardRunOptions, "param
   readonly sites?: string;
   readonly maskPadding?: boolean;
   readonly gated?: "activation" | "product";
+  /** Of the surrogate that trainings lower, {@link densityLoss}; default 1e-7. */
+  readonly eps?: number;
 }
 
 export interface ActivationDensity {
   /** Mean over layers, between 0 and 1. */
   readonly density: number;
+  /** The surrogate, mean over layers: what the penalty adds to the loss at weight 1. */
+  readonly surrogate: number;
   /** Mean over samples of each layer, with the path of the module before its activation. */
-  readonly layers: readonly { readonly name: string; readonly density: number }[];
+  readonly layers: readonly { readonly name: string; readonly density: number; readonly surrogate: number }[];
 }
 
 /**
@@ -47,7 +52,7 @@ export interface ActivationDensity {
 export async function activationDensity(
   original: Model,
   batches: readonly Feeds[],
-  { adapter = null, isolation, threads, ...choice }: ActivationDensityOptions = {},
+  { adapter = null, isolation, threads, eps = 1e-7, ...choice }: ActivationDensityOptions = {},
 ): Promise<ActivationDensity> {
   const options = parseConfig(densityConfig, choice, "the density metric");
   if (batches.length === 0) throw new PeftError("NO_DATA", "Expected at least one batch, received none.");
@@ -58,26 +63,30 @@ export async function activationDensity(
   const served = swappable?.model ?? base;
   const g = importGraph(served.graph, opsetOf(served));
   const activations = chosenActivations(base, options, swappable?.sites);
-  const outputs = Object.fromEntries(
-    activations.map((site): [string, Value] => [
-      outputOf(site),
-      exactDensity(g, g.value(site.activation), options.maskPadding ? maskFor(g, site) : null),
-    ]),
-  );
+  const outputs: Record<string, Value> = {};
+  for (const site of activations) {
+    const mask = options.maskPadding ? maskFor(g, site) : null;
+    const activation = g.value(site.activation);
+    outputs[outputOf("density", site)] = exactDensity(g, activation, mask);
+    outputs[outputOf("surrogate", site)] = densityLoss(g, [activation], { eps, mask });
+  }
   const parameters = swappable ? adapterFeeds(swappable, adapter) : {};
   const program = buildEvaluationProgram(
     g,
     outputs,
     Object.keys(parameters).map((name) => g.value(name)),
   );
-  const sums = new Float64Array(activations.length);
+  const sums = activations.map(() => ({ density: 0, surrogate: 0 }));
   const counts = batches.map((feeds) => Object.values(feeds)[0]?.dims[0] ?? 1);
   let next = 0;
   const onOutputs = (found: Readonly<Record<string, { readonly data: unknown }>>): void => {
     const samples = counts[next++] ?? 1;
     activations.forEach((site, i) => {
-      const [density = Number.NaN] = (found[outputOf(site)]?.data ?? []) as Float32Array;
-      sums[i] = (sums[i] as number) + samples * density;
+      const sum = sums[i] as Record<Measure, number>;
+      for (const measure of ["density", "surrogate"] as const) {
+        const [value = Number.NaN] = (found[outputOf(measure, site)]?.data ?? []) as Float32Array;
+        sum[measure] += samples * value;
+      }
     });
   };
   await runForward(program, batches, onOutputs, {
@@ -86,6 +95,10 @@ export async function activationDensity(
     ...(threads === undefined ? {} : { threads }),
   });
   const samples = counts.reduce((a, b) => a + b, 0);
-  const layers = activations.map(({ name }, i) => ({ name, density: (sums[i] as number) / samples }));
-  return { density: layers.reduce((sum, layer) => sum + layer.density, 0) / layers.length, layers };
+  const layers = activations.map(({ name }, i) => {
+    const { density, surrogate } = sums[i] as Record<Measure, number>;
+    return { name, density: density / samples, surrogate: surrogate / samples };
+  });
+  const mean = (measure: Measure): number => layers.reduce((sum, layer) => sum + layer[measure], 0) / layers.length;
+  return { density: mean("density"), surrogate: mean("surrogate"), layers };
 }

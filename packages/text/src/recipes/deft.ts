@@ -25,6 +25,8 @@ export interface DeftRun<Sample> {
   readonly metrics: Metrics;
   /** Share of activations that are not exactly zero, mean over layers. */
   readonly density: number;
+  /** The surrogate that the penalty lowers. */
+  readonly surrogate: number;
 }
 
 export interface DeftComparison<Sample> {
@@ -48,11 +50,12 @@ export async function deft<Sample, C extends object = LoraConfig>(
   run: DeftOptions<Sample, C>,
 ): Promise<DeftComparison<Sample>> {
   const { density = {}, folder, penalties = [], ...rest } = run;
-  const { sites, maskPadding, gated } = density;
+  const { sites, maskPadding, gated, eps } = density;
   const choice = {
     ...(sites === undefined ? {} : { sites }),
     ...(maskPadding === undefined ? {} : { maskPadding }),
     ...(gated === undefined ? {} : { gated }),
+    ...(eps === undefined ? {} : { eps }),
   };
   const batches = batchesOf(run);
   const judged = async (name: string, own: typeof penalties): Promise<DeftRun<Sample>> => {
@@ -63,7 +66,7 @@ export async function deft<Sample, C extends object = LoraConfig>(
       const { isolation, threads } = run.options;
       const engine = { ...(isolation ? { isolation } : {}), ...(threads === undefined ? {} : { threads }) };
       const found = await activationDensity(run.model.model, batches, { adapter: tuned.adapter, ...choice, ...engine });
-      return { tuned, metrics, density: found.density };
+      return { tuned, metrics, density: found.density, surrogate: found.surrogate };
     } catch (error) {
       await tuned.close();
       throw error;
