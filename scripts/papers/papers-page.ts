@@ -1,9 +1,10 @@
 import { lowRankPapers } from "./low-rank.ts";
 import type { PaperLines, Proof } from "./paper-lines.ts";
+import { schedulePapers } from "./schedules.ts";
 import { transformPapers } from "./transforms.ts";
 
 /** What implementations of papers show, and where. */
-export const papers: readonly PaperLines[] = [...lowRankPapers, ...transformPapers];
+export const papers: readonly PaperLines[] = [...lowRankPapers, ...schedulePapers, ...transformPapers];
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
