@@ -22,20 +22,23 @@ const methods = "packages/core/src/methods";
 
 /** A test of the methods' folder, or of another one by its path from the root. */
 export const shown = (file: string, title: string): Proof => ({
-  test: file.includes("/") ? file : `${methods}/${file}`,
+  test: file.startsWith("packages/") ? file : `${methods}/${file}`,
   title,
 });
 export const line = (says: string, ...by: readonly Proof[]): PaperLine => ({ says, by });
 
 /** Lines that the matrix over all methods shows. */
 export const matrix = {
-  start: shown("behaviour.test.ts", "a new adapter is the identity as declared, a moved one is not"),
-  merge: shown("behaviour.test.ts", "merged equals unmerged, and unmerging gives the base back"),
-  files: shown("behaviour.test.ts", "saved and read back, tensors, options and unknown fields"),
-  swap: shown("behaviour.test.ts", "swaps adapters and none in one session"),
-  two: shown("behaviour.test.ts", "two adapters merged one after the other"),
-  gradients: shown("behaviour.test.ts", "gradients of the adapter, and of it alone, equal finite differences"),
-  onlyAdapter: shown("training.test.ts", "the loss falls, and nothing but trained tensors moves"),
+  start: shown("testing/behaviour/capabilities.ts", "identity"),
+  merge: shown("testing/behaviour/capabilities.ts", "merge"),
+  files: shown("testing/behaviour/capabilities.ts", "files"),
+  swap: shown("testing/behaviour/capabilities.ts", "several in a session"),
+  two: shown("testing/behaviour/capabilities.ts", "several merged"),
+  gradients: shown("testing/behaviour/capabilities.ts", "gradients"),
+  onlyAdapter: shown(
+    "training.test.ts",
+    "the loss falls, nothing but trained tensors moves, and a resumed run goes on bit for bit",
+  ),
   resume: shown("training.test.ts", "%s: resumed in the middle it goes on bit for bit"),
 } as const;
 
