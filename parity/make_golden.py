@@ -33,15 +33,15 @@ from generators import (  # noqa: E402
     names,
     onnx_exports,
     optimizers,
-    poly,
     papers,
+    poly,
     prompts,
     quantized,
-    routers,
     qwha_start,
+    routers,
     spatial,
-    tri_adapt,
     starts,
+    tri_adapt,
 )
 
 PARTS = {

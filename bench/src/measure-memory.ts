@@ -1,6 +1,6 @@
 import {
   type AdapterConfigInput,
-  buildTrainingProgram,
+  buildAdapterProgram,
   createRandom,
   crossEntropy,
   estimateRun,
@@ -8,9 +8,9 @@ import {
   injectAdapter,
   lora,
   type MemoryEstimate,
+  type Method,
   type Model,
   train,
-  trainableValues,
 } from "@onnx-peft/core";
 import { loadTextModel, startValues } from "@onnx-peft/text";
 import type { MemoryShape } from "./memory-shapes.ts";
@@ -40,16 +40,27 @@ async function modelOf(folder: string, shape: MemoryShape): Promise<Model> {
   return (await loadTextModel({ model: folder }, { type: "sequence-classification", labels: 2 })).model;
 }
 
+/** What is trained, where that is not LoRA of rank 8. */
+export interface MeasuredAdapter {
+  readonly method: Method;
+  readonly config: Readonly<Record<string, unknown>>;
+}
+
+const loraOfRank8: MeasuredAdapter = { method: lora as unknown as Method, config: { r: 8 } };
+
 /** Trains a shape for two steps in a process of its own; its peak, and what was estimated before. */
-export async function measureMemory(folder: string, shape: MemoryShape): Promise<MemoryFigures> {
+export async function measureMemory(
+  folder: string,
+  shape: MemoryShape,
+  { method, config: own }: MeasuredAdapter = loraOfRank8,
+): Promise<MemoryFigures> {
   const model = await modelOf(folder, shape);
-  const { targetModules } = shape;
-  const config = { r: 8, targetModules } as AdapterConfigInput<never>;
-  const adapted = injectAdapter(model, { method: lora, config, wantedOutputs: ["logits"], training: true });
+  const config = { ...own, targetModules: shape.targetModules } as AdapterConfigInput;
+  const adapted = injectAdapter(model, { method, config, wantedOutputs: ["logits"], training: true });
   const { g } = adapted;
   const logits = g.value("logits");
   const labels = g.input("labels", "int64", logits.shape.slice(0, -1));
-  const training = buildTrainingProgram(g, crossEntropy(g, { logits, labels }), trainableValues(adapted));
+  const training = buildAdapterProgram(adapted, crossEntropy(g, { logits, labels }));
   const random = createRandom(2);
   const { batch, tokens } = shape;
   const int64 = (dims: readonly number[], below: number) => ({

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { atomicWrite, importGraph, linear, tensorFrom, toModel, weightReader } from "@onnx-peft/core";
+import { atomicWrite, importGraph, linear, type Model, tensorFrom, toModel, weightReader } from "@onnx-peft/core";
 import { type EncodedSplits, linearProbe, type ProbeResult } from "@onnx-peft/examples/quickstart/linear-probe";
 import { glossClassification } from "@onnx-peft/examples/wordnet/gloss-classification";
 import {
@@ -36,6 +36,8 @@ type LabelledText = ClassificationSample & { readonly label: number };
 export interface GlossTask {
   /** The encoder with the mean of its token states and a linear classifier, which is the fitted probe. */
   readonly model: TextModel;
+  /** The model that it was quantised from, where it was. */
+  readonly original?: Model;
   readonly task: TextTask<ClassificationSample>;
   readonly train: readonly LabelledText[];
   readonly validation: readonly LabelledText[];

@@ -77,6 +77,7 @@ export function tuneGloss(gloss: GlossTask, run: MethodRun): Promise<FineTuned<C
   const { headLearningRate = HEAD_LEARNING_RATE } = run;
   return fineTune<ClassificationSample, object>({
     ...{ model: gloss.model, task: gloss.task, train: gloss.train, method: methodFor(run) },
+    ...(gloss.original ? { original: gloss.original } : {}),
     adapter: { ...run.config } as AdapterConfigInput<object>,
     options: {
       ...{ epochs: run.epochs, batchSize: run.batchSize ?? 16, microBatchTokens: 256 },

@@ -100,14 +100,17 @@ function memberRows(
 /**
  * Start values of all members' parameters: those that each would have alone.
  * @param seeds one for all, or one for each by name.
+ * @param made by name, start values that `calibrateStart` made from data.
  */
 export function initialSeveral(
   { members }: SeveralAdapted,
   seeds: number | string | Readonly<Record<string, number | string>>,
+  made: Readonly<Record<string, ReadonlyMap<string, Float32Array>>> = {},
 ): Record<string, RuntimeTensor> {
   const tensors: [string, RuntimeTensor][] = [];
   for (const [member, { alone }] of members) {
-    const values = initialParameters(alone, typeof seeds === "object" ? (seeds[member] ?? 42) : seeds);
+    const seed = typeof seeds === "object" ? (seeds[member] ?? 42) : seeds;
+    const values = initialParameters(alone, seed, made[member]);
     for (const { name, shape } of alone.parameters) {
       const data = values.get(name) ?? new Float32Array();
       tensors.push([severalName(member, name), { type: "float32", dims: shape, data }]);

@@ -2,6 +2,7 @@ import type { Matrix } from "../linalg/matrix.ts";
 import { lora } from "../methods/lora.ts";
 import type { AdapterTensor } from "../methods/method.ts";
 import type { Adapter } from "./adapter.ts";
+import { patternOfName } from "./pattern.ts";
 import { type AdapterConfigInput, parseAdapterConfig } from "./select.ts";
 
 /** What one module of a LoRA adapter is made of. */
@@ -19,9 +20,6 @@ export const tensorOf = (
   dims,
   data: Float32Array.from(data),
 });
-
-/** A module's name as a regular expression for it alone. */
-const patternOf = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
 /**
  * A LoRA adapter whose update is exactly B·A at each module: alpha equals the rank everywhere. The most frequent rank becomes
@@ -41,7 +39,7 @@ export function loraFromFactors(
   const special = sites
     .filter(({ rank }) => rank !== r)
     .sort((a, b) => b.site.length - a.site.length)
-    .map(({ site, rank }) => [patternOf(site), rank] as const);
+    .map(({ site, rank }) => [patternOfName(site), rank] as const);
   const pattern = Object.fromEntries(special);
   const config = parseAdapterConfig(lora, {
     ...fields,

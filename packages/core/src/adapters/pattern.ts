@@ -222,6 +222,9 @@ function parse(source: string): Item {
   }
 }
 
+/** A module's name as a regular expression for it alone. */
+export const patternOfName = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
 /**
  * Compiles a Python-style pattern to a test of whole texts (`re.fullmatch`). Safe for patterns from untrusted files; equal
  * patterns are compiled once.

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { patternOfName } from "../adapters/pattern.ts";
 import type { SiteShape } from "../adapters/site.ts";
 import type { ComponentSite, Components, DataNeed } from "./calibration.ts";
 
@@ -61,9 +62,6 @@ export function evaRanks(sites: readonly ComponentSite<EvaOptions>[]): number[] 
   return ranks;
 }
 
-/** A module's name as a regular expression for it alone. */
-const patternOf = (name: string): string => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
-
 /** Options with the new ranks: modules of rank 0 are left out. */
 export function evaSettled(
   config: EvaOptions,
@@ -81,7 +79,7 @@ export function evaSettled(
   const kept = given.filter(({ r }) => r > 0).sort((a, b) => b.name.length - a.name.length);
   const pattern = (value: (entry: (typeof kept)[number]) => number, usual: number): Record<string, number> =>
     Object.fromEntries(
-      kept.filter((entry) => value(entry) !== usual).map((entry) => [patternOf(entry.name), value(entry)]),
+      kept.filter((entry) => value(entry) !== usual).map((entry) => [patternOfName(entry.name), value(entry)]),
     );
   return {
     rankPattern: pattern(({ r }) => r, config.r),
@@ -90,7 +88,10 @@ export function evaSettled(
   };
 }
 
-/** A [r, in]: the leading components of the module's input, with B = 0. */
+/**
+ * A [r, in]: the leading components of the module's input, with B = 0. peft whitens in place and so divides once more for every further
+ * module of the same input; here each is divided once.
+ */
 export function evaStart(
   { directions, singularValues }: Components,
   { r, evaConfig: { whiten } }: EvaOptions,

@@ -36,6 +36,7 @@ export const loraConfig = z.strictObject({
    * these for linear modules; others are left out.
    */
   initLoraWeights: z.union([z.literal(true), z.enum(["gaussian", ...jointStarts, ...dataStarts])]).default(true),
+  /** Options of these three starts. */
   evaConfig: evaConfig.prefault({}),
   loraGaConfig: loraGaConfig.prefault({}),
   cordaConfig: cordaConfig.prefault({}),
