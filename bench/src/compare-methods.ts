@@ -1,10 +1,10 @@
 /**
  * All methods on one task, side by side:
- *   npm run compare:methods -- [--only name]... [--concurrency 1] [--again] [--reduced] [--out folder]
+ *   npm run compare:methods -- [--only name]... [--concurrency 1] [--again] [--table] [--reduced] [--out folder]
  * Trains every entry of methods/entries.ts, first with several learning rates, then with three seeds at the best one. What
  * was trained is kept in bench/results/method-runs.jsonl and not trained again unless the entry changes or --again is
  * given. Writes methods.json, methods.md and methods.svg, in bench/results or `out`. With `--only`, other entries are shown
- * as far as they were trained.
+ * as far as they were trained; with `--table` nothing is trained.
  */
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { compareEntry, fullSetting, inParallel, reducedSetting, type StoredRun } from "./methods/compare-methods.ts";
 import { writeComparison } from "./methods/comparison-files.ts";
-import { entries, fullFineTuning } from "./methods/entries.ts";
+import { compared as all } from "./methods/entries.ts";
 import { type GlossTask, openGlossTask } from "./methods/gloss-task.ts";
 import { trainMethod } from "./methods/train-method.ts";
 import { openRunStore } from "./run-store.ts";
@@ -22,6 +22,7 @@ const { values } = parseArgs({
     only: { type: "string", multiple: true, default: [] },
     concurrency: { type: "string", default: "1" },
     again: { type: "boolean", default: false },
+    table: { type: "boolean", default: false },
     reduced: { type: "boolean", default: false },
     out: { type: "string" },
   },
@@ -30,11 +31,10 @@ const REDUCED = ["LoRA", "LoKr", "OFT", "BitFit"];
 const results = values.out ? resolve(values.out) : fileURLToPath(new URL("../results", import.meta.url));
 if (values.reduced && !values.out) throw new RangeError("--reduced needs --out: its figures mean nothing.");
 const setting = values.reduced ? reducedSetting : fullSetting;
-const all = [...entries, fullFineTuning];
 const unknown = values.only.filter((name) => !all.some((entry) => entry.name === name));
 if (unknown.length > 0) throw new RangeError(`No entry is called ${unknown.join(", ")}.`);
 const wanted = values.reduced ? REDUCED : values.only;
-const chosen = wanted.length > 0 ? all.filter(({ name }) => wanted.includes(name)) : all;
+const chosen = values.table ? [] : wanted.length > 0 ? all.filter(({ name }) => wanted.includes(name)) : all;
 
 await mkdir(results, { recursive: true });
 const path = join(results, "method-runs.jsonl");

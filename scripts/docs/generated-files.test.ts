@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test, vi } from "vitest";
 import { readClaims } from "../../bench/src/claim-results.ts";
+import { type Comparison, comparisonChart, comparisonPage } from "../../bench/src/methods/comparison-page.ts";
+import { costPage, readCosts } from "../../bench/src/methods/cost-table.ts";
+import { compared, groupOf } from "../../bench/src/methods/entries.ts";
 import { checkFile } from "../../packages/core/src/check/check-file.ts";
 import { formatCheck } from "../../packages/core/src/check/format-check.ts";
 import { gradientTable } from "../../packages/core/src/gradients/table.ts";
@@ -59,6 +62,16 @@ test("docs/operators.md lists the gradient table and the checks that ran", async
 test("docs/methods.md describes the registered methods and what the tests found", async () => {
   const behaviour = parseBehaviour(await read("docs/behaviour.jsonl"));
   await expectFile("docs/methods.md", methodsPage(listMethods(), behaviour));
+});
+
+test("the pages of the comparison and of the costs show their results", async () => {
+  const results = join(root, "bench/results");
+  const comparison = JSON.parse(await read("bench/results/methods.json")) as Comparison;
+  await expectFile("bench/results/methods.md", comparisonPage(comparison));
+  await expectFile("bench/results/methods.svg", comparisonChart(comparison, groupOf));
+  const measured = await readCosts(results);
+  if (Object.keys(measured.costs).length > 0)
+    await expectFile("bench/results/method-costs.md", costPage(compared, measured));
 });
 
 test("docs/claims.md shows what was measured", async () => {

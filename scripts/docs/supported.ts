@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { bertConfig } from "../../packages/text/src/models/bert.ts";
@@ -7,6 +8,8 @@ import { type Documented, documentedExports } from "./source-docs.ts";
 
 const bullets = (entries: readonly Documented[]): string =>
   entries.map(({ name, summary }) => `- \`${name}\`: ${summary}`).join("\n");
+
+const costs = "bench/results/method-costs.md";
 
 /** The README's section on methods, models, tasks, losses and metrics, from the code and its doc comments. */
 export function supportedSection(root: string): string {
@@ -28,7 +31,9 @@ export function supportedSection(root: string): string {
       "---",
     ),
     "",
-    "What each of them is for, its cost and what it declares: [docs/methods.md](docs/methods.md).",
+    "What each of them is for, its cost and what it declares: [docs/methods.md](docs/methods.md). Side by side on one task:",
+    `[methods.md](bench/results/methods.md)${existsSync(join(root, costs)) ? `; time and memory of a training step: [method-costs.md](${costs})` : ""}. What`,
+    "their papers say, checked: [docs/claims.md](docs/claims.md).",
     "`full` with nothing but `modulesToSave` is a linear probe; every method takes `modulesToSave` for new heads.",
     "",
     `**Models**, built from \`config.json\` and safetensors: ${architectures.map((name) => `\`${name}\``).join(", ")};`,

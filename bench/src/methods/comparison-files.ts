@@ -34,7 +34,7 @@ async function knownResult({ setting, store, open }: ComparisonSource, entry: En
 /** Writes methods.json, methods.md and methods.svg from what is in the store. */
 export async function writeComparison(folder: string, source: ComparisonSource): Promise<Comparison> {
   const { setting, all } = source;
-  const costs = await readCosts(folder);
+  const { costs } = await readCosts(folder);
   const baseline = baselineRow(
     await Promise.all(setting.seeds.map(async (seed) => (await source.open(seed)).probe.testAccuracy)),
   );
@@ -51,6 +51,6 @@ export async function writeComparison(folder: string, source: ComparisonSource):
   };
   await atomicWrite(join(folder, "methods.json"), `${JSON.stringify(comparison, null, 2)}\n`);
   await atomicWrite(join(folder, "methods.md"), comparisonPage(comparison));
-  await atomicWrite(join(folder, "methods.svg"), `${comparisonChart(comparison, groupOf)}\n`);
+  await atomicWrite(join(folder, "methods.svg"), comparisonChart(comparison, groupOf));
   return comparison;
 }

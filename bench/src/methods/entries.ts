@@ -189,3 +189,6 @@ export const fullFineTuning: Entry = {
   config: { targetModules: ["word_embeddings", "position_embeddings", "query", "key", "value", "dense", "LayerNorm"] },
   budget: "everything",
 };
+
+/** All lines of the table but that of the frozen encoder. */
+export const compared: readonly Entry[] = [...entries, fullFineTuning];

@@ -9,6 +9,7 @@ import {
   injectAdapter,
   methodOf,
   onnxruntimeNode,
+  type Value,
 } from "@onnx-peft/core";
 import { sequenceClassification, startValues, type TextModel, taskGraph } from "@onnx-peft/text";
 
@@ -32,6 +33,8 @@ export interface StepCost {
   readonly stepMs: number;
   /** That of the method beside it, taken in alternation. */
   readonly referenceMs: number;
+  /** Highest resident memory of the process that trains with it. */
+  readonly peakBytes: number;
 }
 
 /** Long enough that schedules (AdaLoRA's budget) are under way and not over. */
@@ -52,7 +55,8 @@ function setupOf({ model, labels }: StepShape, { type, config }: MeasuredMethod)
   } satisfies EngineSetup;
 }
 
-function batchOf(shape: StepShape, names: readonly string[]): Feeds {
+/** Random ids for a graph's inputs; what a method reads for every row (ids of tasks, weights of branches) is that of the first branch. */
+function batchOf(shape: StepShape, inputs: readonly Value[]): Feeds {
   const random = createRandom(2);
   const { batch, tokens } = shape;
   const int64 = (dims: readonly number[], below: number): Feeds[string] => ({
@@ -66,26 +70,30 @@ function batchOf(shape: StepShape, names: readonly string[]): Feeds {
     token_type_ids: int64(dims, 1),
     labels: int64([batch], shape.labels),
   };
-  return Object.fromEntries(Object.entries(feeds).filter(([name]) => names.includes(name)));
+  const rowFeed = ({ type, shape: [, ...rest] }: Value): Feeds[string] => {
+    const rows = [batch, ...rest.map(Number)];
+    const count = rows.reduce((a, b) => a * b);
+    return type === "int64"
+      ? { type, dims: rows, data: new BigInt64Array(count) }
+      : { type: "float32", dims: rows, data: new Float32Array(count).fill(1) };
+  };
+  return Object.fromEntries(inputs.map((input) => [input.name, feeds[input.name] ?? rowFeed(input)]));
 }
 
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
-/**
- * CPU time of a training step of a method and of a reference, step by step in alternation on one thread of this process: what
- * other programs do to the clock falls on both.
- */
-export async function measureStep(
+type Setup = ReturnType<typeof setupOf>;
+
+/** CPU times of steps of two engines in alternation on one thread of this process: what other programs do to the clock falls on both. */
+async function alternate(
   shape: StepShape,
-  method: MeasuredMethod,
-  reference: MeasuredMethod,
+  setups: readonly [Setup, Setup],
   steps: number,
-): Promise<StepCost> {
-  const setups = [setupOf(shape, method), setupOf(shape, reference)] as const;
+): Promise<Omit<StepCost, "peakBytes">> {
   const engines = [await createEngine(onnxruntimeNode, setups[0]), await createEngine(onnxruntimeNode, setups[1])];
   try {
-    const batches = setups.map(({ training }) => batchOf(shape, training?.inputs.map(({ name }) => name) ?? []));
+    const batches = setups.map(({ training }) => batchOf(shape, training.inputs));
     const times: [number[], number[]] = [[], []];
     for (let step = 0; step < WARM_UP + steps; step++) {
       for (const [i, engine] of engines.entries()) {
@@ -102,11 +110,10 @@ export async function measureStep(
 }
 
 /** Highest resident memory of a process that makes three training steps. */
-export async function measurePeak(shape: StepShape, method: MeasuredMethod): Promise<number> {
-  const setup = setupOf(shape, method);
+async function peakOf(shape: StepShape, setup: Setup): Promise<number> {
   const engine = await createEngineProcess(setup);
   try {
-    const runs = [batchOf(shape, setup.training?.inputs.map(({ name }) => name) ?? [])];
+    const runs = [batchOf(shape, setup.training.inputs)];
     let peakBytes = 0;
     for (let step = 0; step < 3; step++)
       peakBytes = (await engine.step({ step, runs, learningRateScale: 1 })).peakRssBytes;
@@ -115,3 +122,18 @@ export async function measurePeak(shape: StepShape, method: MeasuredMethod): Pro
     await engine.close();
   }
 }
+
+/** Time of a training step of a method beside that of a reference, and its peak memory. */
+export async function measureCost(
+  shape: StepShape,
+  method: MeasuredMethod,
+  reference: MeasuredMethod,
+  steps: number,
+): Promise<StepCost> {
+  const setups = [setupOf(shape, method), setupOf(shape, reference)] as const;
+  return { ...(await alternate(shape, setups, steps)), peakBytes: await peakOf(shape, setups[0]) };
+}
+
+/** Highest resident memory of the process that trains with a method. */
+export const measurePeak = (shape: StepShape, method: MeasuredMethod): Promise<number> =>
+  peakOf(shape, setupOf(shape, method));
