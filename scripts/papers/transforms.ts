@@ -211,7 +211,7 @@ export const transformPapers: readonly PaperLines[] = [
     ],
   },
   {
-    title: "QWHA, from a zero start",
+    title: "QWHA",
     paper: "2509.17428",
     lines: [
       line(
@@ -234,6 +234,18 @@ export const transformPapers: readonly PaperLines[] = [
       line(
         "The budget is LoRA's",
         shown("qwha.test.ts", "r (m + n) coefficients: 97,255,424 for Llama-3.2-3B with r 64, as LoRA"),
+      ),
+      line(
+        "The start from the error of a quantised base",
+        shown("qwha-start.test.ts", "places and values are those of the specification written out in NumPy"),
+        shown("qwha-start.test.ts", "the spectrum is what the linear system N·X = R·Eᵀ gives"),
+        shown("qwha-start.test.ts", "of norms %j add up to %i"),
+        shown("qwha-start.test.ts", "with all coefficients of [%i, %i] the error is gone"),
+      ),
+      line(
+        "Its parts in the reference trial",
+        shown("qwha-start.test.ts", "rows of unequal scale: each part of the start is worth its place"),
+        shown("qwha-start.test.ts", "rows of equal scale: adaptive counts are even ones, still below LoftQ"),
       ),
       line(
         "Another factor, the same function",
