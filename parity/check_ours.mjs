@@ -6,13 +6,21 @@ import { join } from "node:path";
 import process, { env } from "node:process";
 import { fileURLToPath } from "node:url";
 import {
+  convertToLora,
   createRandom,
+  dylora,
+  loldu,
+  mos,
   multitaskPromptTuning,
   onnxruntimeNode,
+  paca,
   prefixTuning,
   promptTuning,
   pTuning,
+  randlora,
+  svf,
   tensorFrom,
+  truncateDylora,
   writeSafetensors,
 } from "@onnx-peft/core";
 import {
@@ -29,6 +37,12 @@ import {
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const python = env["PYTHON"] ?? join(here, ".venv/bin/python");
+
+const squares = { targetModules: ["query", "value"] };
+const asLora =
+  (rank) =>
+  ({ model, adapter }) =>
+    convertToLora(model.model, adapter, { rank }).adapter;
 
 /** A way of making an adapter whose files peft must read as we mean them. Every head is trained as well. */
 const cases = [
@@ -96,6 +110,25 @@ const cases = [
     task: sentenceEmbedding({ objective: "multiple-negatives" }),
     sampleOf: (text, other) => ({ texts: [text, other] }),
   },
+  { name: "randlora", model: "bert", method: randlora, adapter: { r: 4, alpha: 20, ...squares } },
+  // Methods that peft does not have, written as LoRA.
+  {
+    name: "dylora-cut",
+    model: "bert",
+    method: dylora,
+    adapter: { rMax: 4, alpha: 8, ...squares },
+    written: ({ adapter }) => truncateDylora(adapter, 2),
+  },
+  {
+    name: "mos-as-lora",
+    model: "bert",
+    method: mos,
+    adapter: { r: 3, equivalentRank: 2, privateRank: 1, shardsPerVector: 4, ...squares },
+    written: asLora(3),
+  },
+  { name: "paca-as-lora", model: "bert", method: paca, adapter: { r: 4, alpha: 8, ...squares }, written: asLora(4) },
+  { name: "loldu-as-lora", model: "bert", method: loldu, adapter: { r: 8, ...squares }, written: asLora(8) },
+  { name: "svf-as-lora", model: "bert", method: svf, adapter: squares, written: asLora(32) },
   {
     name: "diffora",
     model: "bert",
@@ -132,7 +165,17 @@ async function writeGolden(path, modelFile, texts, padId, tasksOf) {
 
 /** Fine-tunes, saves, and returns the exit code of peft's side, which prints the difference. */
 async function check(one, output) {
-  const { name, model: folder, onnxFile, method, adapter, search: searched, task = classification, sampleOf } = one;
+  const {
+    name,
+    model: folder,
+    onnxFile,
+    method,
+    adapter,
+    search: searched,
+    task = classification,
+    sampleOf,
+    written,
+  } = one;
   const base = join(here, "golden/models", folder);
   const model = await loadTextModel({ model: base, ...(onnxFile ? { onnxFile } : {}) }, task.head);
   const options = {
@@ -152,7 +195,7 @@ async function check(one, output) {
   const { losses, steps } = tuned.training;
   console.log(`${name} (${folder}): ${steps} steps, loss ${losses[0].toFixed(3)} to ${losses.at(-1).toFixed(3)}`);
   const result = join(output, name);
-  await saveResult(result, tuned);
+  await saveResult(result, written ? { ...tuned, adapter: written(tuned) } : tuned);
   const golden = join(output, `${name}.safetensors`);
   const padId = model.config.pad_token_id ?? 0;
   await writeGolden(golden, join(result, "merged/onnx/model.onnx"), texts.slice(0, 9), padId, one.tasksOf);

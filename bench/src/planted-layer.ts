@@ -1,4 +1,5 @@
 import {
+  type Adapter,
   type AdapterConfigInput,
   adapterOf,
   buildAdapterProgram,
@@ -61,6 +62,8 @@ export interface PlantedLayer {
   readonly learningRate: number;
   readonly steps: number;
   readonly seed: number;
+  /** Of the learning rate; default linear. */
+  readonly schedule?: "linear" | "constant";
 }
 
 export interface PlantedResult {
@@ -80,10 +83,23 @@ function layerModel({ rows, columns, data }: Rows): Model {
 }
 
 /**
- * Trains an adapter at one layer so that it maps every unit vector as the target does: least squares on the change itself, by AdamW
- * with a linear schedule.
+ * Trains an adapter at one layer so that it maps every unit vector as the target does: least squares on the change itself, by AdamW.
  */
-export async function trainPlanted({
+export async function trainPlanted(layer: PlantedLayer): Promise<PlantedResult> {
+  const { adapter, parameters } = await tunePlanted(layer);
+  return { residual: residualOf(layer, adapter), parameters };
+}
+
+/** Share of the squared change that is left with an adapter. */
+export function residualOf({ weight, target }: Pick<PlantedLayer, "weight" | "target">, adapter: Adapter): number {
+  const merged = mergeAdapter(layerModel(weight), adapter).graph.initializers.get("dense.weight");
+  if (!merged) throw new RangeError("The merged layer has a weight.");
+  const after: Rows = { ...weight, data: toFloat32Array(merged) };
+  return energy(plus(target, after, -1)) / energy(plus(target, weight, -1));
+}
+
+/** The adapter of such a training. */
+export async function tunePlanted({
   weight,
   target,
   type,
@@ -91,7 +107,8 @@ export async function trainPlanted({
   learningRate,
   steps,
   seed,
-}: PlantedLayer): Promise<PlantedResult> {
+  schedule = "linear",
+}: PlantedLayer): Promise<{ readonly adapter: Adapter; readonly parameters: number }> {
   const model = layerModel(weight);
   const method = methodOf(type);
   const adapted = injectAdapter(model, {
@@ -125,17 +142,14 @@ export async function trainPlanted({
   } as const;
   try {
     for (let step = 0; step < steps; step++) {
-      await engine.step({ step, runs: [feeds], learningRateScale: 1 - step / steps });
+      await engine.step({ step, runs: [feeds], learningRateScale: schedule === "linear" ? 1 - step / steps : 1 });
     }
     const { parameters } = await engine.state();
     const values = new Map(Object.entries(parameters).map(([name, { data }]) => [name, data as Float32Array]));
-    const merged = mergeAdapter(model, adapterOf(adapted, values)).graph.initializers.get("dense.weight");
-    if (!merged) throw new RangeError("The merged layer has a weight.");
-    const after: Rows = { ...weight, data: toFloat32Array(merged) };
     const sites = adapted.plans.map(({ site }) => site);
     const [plan] = adapted.plans;
     return {
-      residual: energy(plus(target, after, -1)) / energy(plus(target, weight, -1)),
+      adapter: adapterOf(adapted, values),
       parameters: plan ? parameterCount(plan.method, plan.config, sites) : 0,
     };
   } finally {

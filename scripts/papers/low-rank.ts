@@ -56,6 +56,7 @@ export const lowRankPapers: readonly PaperLines[] = [
           "LyCORIS trains with alpha / blocks and saves alpha / rank: at full rank they differ by the block size",
         ),
       ),
+      line("Components are ordered by importance", { claim: "dylora-order" }),
     ],
   },
   {
@@ -152,6 +153,7 @@ export const lowRankPapers: readonly PaperLines[] = [
         "No copy of A for every base stays in memory",
         shown(rand, "the backward pass reads one product as large as the weight, and no copy of A for every base"),
       ),
+      line("A change of full rank", { claim: "randlora-full-rank" }),
     ],
   },
   {
@@ -204,6 +206,7 @@ export const lowRankPapers: readonly PaperLines[] = [
         shown(paca, "LLaMA-2-7B: r 16 has 21,757,952 parameters"),
         shown("counts.test.ts", "LLaMA-2-7B, seven linears: 2,498,560 per rank"),
       ),
+      line("Measured memory beside LoRA's", { claim: "paca-memory" }),
     ],
   },
   {

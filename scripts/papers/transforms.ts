@@ -129,6 +129,7 @@ export const transformPapers: readonly PaperLines[] = [
         shown(krona, "sizes that do not divide are an error that names the module, before any training"),
       ),
       line("Subject-driven generation, official checkpoints", { elsewhere: images }),
+      line("Less dependent on the learning rate than LoRA, on a planted change", { claim: "krona-rates-planted" }),
     ],
   },
   {

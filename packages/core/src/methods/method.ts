@@ -164,8 +164,11 @@ export interface StepHooks {
   beforeStep?(step: number): void;
   /** Before clipping and update: gradients of the batch's mean loss, which may be changed. */
   beforeUpdate?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
-  /** Entries of trained tensors that the optimiser leaves as they are at this step, their state included: 1 for those. By tensor name. */
-  held?(): ReadonlyMap<string, Uint8Array>;
+  /**
+   * What of the trained tensors the optimiser leaves as it is at this step, its state included, by name: entries marked 1, or the
+   * whole tensor, for which the step does not count.
+   */
+  held?(): ReadonlyMap<string, Uint8Array | "all">;
   /** After the optimiser's update, with the gradients it used. */
   onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
   /**

@@ -196,3 +196,22 @@ describe("refusals", () => {
     expect(make({ type: "adamw" })).toThrow(/learningRate: expected number, received nothing/);
   });
 });
+
+test("a tensor that is held as a whole goes on as if those steps had not been, also after restoring", () => {
+  const config = { type: "adamw", learningRate: 0.1 } as const;
+  const [plain, held] = [parameters(), parameters()];
+  const [a, b] = [createOptimizer(config, plain), createOptimizer(config, held)];
+  for (let t = 1; t <= 4; t++) a.step(gradients(t));
+  const rest = new Map([["a", "all"] as const]);
+  b.step(gradients(1));
+  b.step(gradients(9), 1, rest);
+  b.step(gradients(2));
+  const again = createOptimizer(config, held);
+  again.restore(b.state());
+  again.step(gradients(9), 1, rest);
+  again.step(gradients(3));
+  again.step(gradients(4));
+  expect(held.get("a")).toEqual(plain.get("a"));
+  expect(held.get("b")).not.toEqual(plain.get("b"));
+  expect(again.state().get("a.held_steps")).toEqual(Float32Array.of(2));
+});

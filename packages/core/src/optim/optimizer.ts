@@ -6,6 +6,9 @@ import { type OptimizerConfig, type OptimizerInput, optimizerConfig, type Parame
 import { SGD_STATE, sgdStep } from "./sgd.ts";
 import { createSlots } from "./slots.ts";
 
+/** Entries marked 1, or all of a tensor. */
+export type Held = Uint8Array | "all";
+
 /** An optimiser over a fixed set of tensors, which may grow. */
 export interface Optimizer {
   /**
@@ -13,13 +16,14 @@ export interface Optimizer {
    *
    * @param gradients one per parameter, equal lengths; others are refused, so that a misspelled leaf cannot stay untrained.
    * @param learningRateScale the schedule's factor for this step.
-   * @param held entries that keep value and state as they are, by parameter: 1 for those; bias correction counts all steps.
+   * @param held what keeps value and state as they are, by parameter: entries marked 1, for which bias correction counts all steps, or
+   *   the whole tensor, which then does not count the step.
    * @throws PeftError GRADIENT_MISMATCH.
    */
   step(
     gradients: ReadonlyMap<string, Float32Array>,
     learningRateScale?: number,
-    held?: ReadonlyMap<string, Uint8Array>,
+    held?: ReadonlyMap<string, Held>,
   ): void;
   /**
    * A tensor takes the place of a smaller one. Its old entries keep their state; new ones begin without, and their bias correction
@@ -65,10 +69,14 @@ export function createOptimizer(
         );
       }
       slots.step.count++;
-      const t = slots.step.count;
       for (const slot of slots.list) {
         const gradient = slots.gradientOf(gradients, slot);
         const kept = held?.get(slot.name);
+        if (kept === "all") {
+          slot.heldSteps++;
+          continue;
+        }
+        const t = slots.step.count - slot.heldSteps;
         for (const { start, end, born, followsSchedule } of slot.ranges) {
           const learningRate = slot.learningRate * (followsSchedule ? learningRateScale : 1);
           if (settings.type === "adamw")

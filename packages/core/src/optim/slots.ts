@@ -10,6 +10,8 @@ export interface Slot {
   weightDecay: number;
   /** One array per name in `stateNames`, as long as `values`. */
   state: Float32Array[];
+  /** Steps at which the whole tensor was held: they do not count in its bias correction. */
+  heldSteps: number;
   /**
    * Of a tensor that has grown, for every entry the updates that were done before it appeared; negative where it does not follow the
    * schedule. null: all entries are there from the start.
@@ -30,6 +32,8 @@ export interface Slots {
   state(): Map<string, Float32Array>;
   restore(state: ReadonlyMap<string, Float32Array>): void;
 }
+
+const heldKey = ({ name }: Pick<Slot, "name">): string => `${name}.held_steps`;
 
 function settingsByName(
   parameters: ReadonlyMap<string, Float32Array>,
@@ -74,7 +78,8 @@ export function createSlots(
     const start = offset;
     offset += values.length;
     const state = storage.map((all) => all.subarray(start, offset));
-    list.push({ name, values, learningRate, weightDecay, state, born: null, ranges: agesOf(null, values.length) });
+    const ranges = agesOf(null, values.length);
+    list.push({ name, values, learningRate, weightDecay, state, heldSteps: 0, born: null, ranges });
   }
   const step = { count: 0 };
 
@@ -93,7 +98,8 @@ export function createSlots(
     grow({ name, values, dims, before, followsSchedule }) {
       const slot = list.find((candidate) => candidate.name === name);
       if (!slot) throw new PeftError("GRADIENT_MISMATCH", `"${name}" grows and is not a trained parameter.`);
-      const born = new Float32Array(values.length).fill(followsSchedule ? step.count : -step.count);
+      const now = step.count - slot.heldSteps;
+      const born = new Float32Array(values.length).fill(followsSchedule ? now : -now);
       copyCorner(slot.born ?? new Float32Array(slot.values.length), before, born, dims);
       slot.state = slot.state.map((old) => copyCorner(old, before, new Float32Array(values.length), dims));
       Object.assign(slot, { values, born, ranges: agesOf(born, values.length) });
@@ -105,6 +111,7 @@ export function createSlots(
         stateNames.forEach((stateName, i) => {
           saved.set(`${slot.name}.${stateName}`, (slot.state[i] as Float32Array).slice());
         });
+        if (slot.heldSteps > 0) saved.set(heldKey(slot), new Float32Array([slot.heldSteps]));
       }
       return saved;
     },
@@ -125,7 +132,9 @@ export function createSlots(
         if (length !== target.length)
           problems.push(`"${key}" has ${length ?? "no"} values instead of ${target.length}`);
       }
-      for (const key of saved.keys()) if (key !== "step" && !targets.has(key)) problems.push(`"${key}" is not known`);
+      const heldKeys = new Set(list.map(heldKey));
+      for (const key of saved.keys())
+        if (key !== "step" && !targets.has(key) && !heldKeys.has(key)) problems.push(`"${key}" is not known`);
       if (problems.length > 0) {
         throw new PeftError(
           "OPTIMIZER_STATE_MISMATCH",
@@ -137,6 +146,7 @@ export function createSlots(
         );
       }
       for (const [key, target] of targets) target.set(saved.get(key) as Float32Array);
+      for (const slot of list) slot.heldSteps = saved.get(heldKey(slot))?.[0] ?? 0;
       for (const slot of list) slot.ranges = agesOf(slot.born, slot.values.length);
       step.count = count as number;
     },
