@@ -1,6 +1,6 @@
 """Loads an adapter folder into peft and compares its logits with those stored beside it.
 
-    python parity/check_adapter.py --base <model folder> --adapter <adapter folder> [--golden <file>] [--tolerance 1e-5]
+    python parity/check_adapter.py --base <model folder> --adapter <adapter folder> ... [--golden <file>] [--tolerance 1e-5] [--report <file>]
 
 The model folder holds config.json and model.safetensors; its class is taken from `architectures`. The golden file (default
 golden.safetensors in the adapter folder) holds `input.<name>` for every input of the model and `output.logits` (or
@@ -9,6 +9,7 @@ file was not used, or when the adapter changes nothing.
 """
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -34,42 +35,62 @@ def unused_tensors(model: PeftModel, folder: Path) -> list[str]:
     return sorted(key for key, value in saved.items() if key not in loaded or not torch.equal(loaded[key], value))
 
 
+def check(base: Path, adapter: Path, golden: Path, tolerance: float) -> dict[str, object]:
+    """What loading one adapter gave: the largest difference, the adapter's effect, tensors that were not used."""
+    tensors = load_file(golden)
+    inputs = {key.removeprefix("input."): value for key, value in tensors.items() if key.startswith("input.")}
+    output = "logits" if "output.logits" in tensors else "last_hidden_state"
+    expected = tensors[f"output.{output}"]
+
+    model = PeftModel.from_pretrained(load_base(base), adapter).eval()
+    with torch.no_grad():
+        found = model(**inputs)[output]
+        # A model of its own: peft cannot switch prompts of a classifier off.
+        without = load_base(base)(**{key: value for key, value in inputs.items() if key != "task_ids"})[output]
+    unused = unused_tensors(model, adapter)
+    if found.shape != expected.shape:
+        print(f"FAILED {adapter.name}: {output} have shape {list(found.shape)} in peft, {list(expected.shape)} in the file")
+        return {"ok": False, "problem": "shapes differ"}
+    difference = (found - expected).abs().max().item()
+    effect = (found - without).abs().max().item()
+    # "not <=" so that NaN fails.
+    failed = not difference <= tolerance or effect == 0 or bool(unused)
+    print(
+        f"{'FAILED' if failed else 'ok'} {adapter.name}: largest difference {difference:.3g} "
+        f"(allowed {tolerance:g}), effect of the adapter {effect:.3g}",
+        flush=True,
+    )
+    if unused:
+        print(f"not taken over by peft: {', '.join(unused)}")
+    return {"ok": not failed, "difference": float(f"{difference:.2g}"), "effect": float(f"{effect:.2g}")}
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Compares the logits of an adapter in peft with stored ones.")
+    parser = argparse.ArgumentParser(description="Compares the logits of adapters in peft with stored ones.")
     parser.add_argument("--base", type=Path, required=True, help="model folder: config.json and model.safetensors")
-    parser.add_argument("--adapter", type=Path, required=True, help="adapter folder: adapter_config.json and adapter_model.safetensors")
-    parser.add_argument("--golden", type=Path, help="inputs and logits; default: golden.safetensors in the adapter folder")
+    parser.add_argument("--adapter", type=Path, required=True, nargs="+", help="adapter folders: adapter_config.json and adapter_model.safetensors")
+    parser.add_argument("--golden", type=Path, help="inputs and logits of the one adapter; default: golden.safetensors in its folder, or <folder>.safetensors beside it")
     parser.add_argument("--tolerance", type=float, default=1e-5, help="largest absolute difference allowed")
+    parser.add_argument("--report", type=Path, help="JSON file for the results by folder name")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
 
-    golden = load_file(arguments.golden or arguments.adapter / "golden.safetensors")
-    inputs = {key.removeprefix("input."): value for key, value in golden.items() if key.startswith("input.")}
-    output = "logits" if "output.logits" in golden else "last_hidden_state"
-    expected = golden[f"output.{output}"]
-
-    model = PeftModel.from_pretrained(load_base(arguments.base), arguments.adapter).eval()
-    with torch.no_grad():
-        found = model(**inputs)[output]
-        # A model of its own: peft cannot switch prompts of a classifier off.
-        without = load_base(arguments.base)(**{key: value for key, value in inputs.items() if key != "task_ids"})[output]
-    unused = unused_tensors(model, arguments.adapter)
-    if found.shape != expected.shape:
-        print(f"FAILED {arguments.adapter.name}: {output} have shape {list(found.shape)} in peft, {list(expected.shape)} in the file")
-        return 1
-    difference = (found - expected).abs().max().item()
-    effect = (found - without).abs().max().item()
-    # "not <=" so that NaN fails.
-    failed = not difference <= arguments.tolerance or effect == 0 or bool(unused)
-    print(
-        f"{'FAILED' if failed else 'ok'} {arguments.adapter.name}: largest difference {difference:.3g} "
-        f"(allowed {arguments.tolerance:g}), effect of the adapter {effect:.3g}"
-    )
-    if unused:
-        print(f"not taken over by peft: {', '.join(unused)}")
-    return 1 if failed else 0
+    results: dict[str, dict[str, object]] = {}
+    for adapter in arguments.adapter:
+        inside, beside = adapter / "golden.safetensors", adapter.with_name(f"{adapter.name}.safetensors")
+        golden = arguments.golden or (inside if inside.exists() else beside)
+        try:
+            results[adapter.name] = check(arguments.base, adapter, golden, arguments.tolerance)
+        except Exception as error:  # noqa: BLE001 (one adapter that peft refuses must not hide the others)
+            if arguments.report is None:
+                raise
+            print(f"FAILED {adapter.name}: {error}", flush=True)
+            results[adapter.name] = {"ok": False, "problem": str(error).splitlines()[0][:200]}
+    if arguments.report is not None:
+        arguments.report.write_text(json.dumps(results), encoding="utf-8")
+    return 0 if all(result["ok"] for result in results.values()) else 1
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ test("docs/operators.md lists the gradient table and the checks that ran", async
 
 test("docs/methods.md describes the registered methods and what the tests found", async () => {
   const behaviour = parseBehaviour(await read("docs/behaviour.jsonl"));
-  await expectFile("docs/methods.md", methodsPage(listMethods(), behaviour));
+  const exchange = JSON.parse(await read("parity/types.json"));
+  await expectFile("docs/methods.md", methodsPage(listMethods(), { behaviour, exchange }));
 });
 
 test("the pages of the comparison and of the costs show their results", async () => {

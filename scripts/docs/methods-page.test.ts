@@ -8,12 +8,13 @@ import { behaviourSection, untried } from "./behaviour-table.ts";
 import { bertCount, methodsPage } from "./methods-page.ts";
 
 const behaviour = parseBehaviour(readFileSync(new URL("../../docs/behaviour.jsonl", import.meta.url), "utf8"));
+const nothing = { behaviour: [], exchange: { adapters: [] } };
 
 test("every registered method has an entry, and every entry a method", () => {
   const types = listMethods().map(({ type }) => type);
   expect(Object.keys(methodCatalogue).sort()).toEqual([...types].sort());
-  expect(() => methodsPage([...listMethods(), { ...lora, type: "NEW" }], [])).toThrow("lacks [NEW]");
-  expect(() => methodsPage(listMethods().slice(1), [])).toThrow("has [LORA]");
+  expect(() => methodsPage([...listMethods(), { ...lora, type: "NEW" }], nothing)).toThrow("lacks [NEW]");
+  expect(() => methodsPage(listMethods().slice(1), nothing)).toThrow("has [LORA]");
 });
 
 test("the tests tried every registered method", () => {

@@ -79,13 +79,25 @@ const paragraph = ({ title, use, avoid, cost, source }: MethodEntry, type: strin
   "",
 ];
 
+/** What runs found: the behaviour matrix, and the exchange with peft (parity/types.json). */
+export interface Findings {
+  readonly behaviour: readonly GroundBehaviour[];
+  readonly exchange: { readonly adapters: readonly { readonly type: string; readonly ok?: boolean }[] };
+}
+
+function exchangeSentence({ adapters }: Findings["exchange"]): string {
+  const loaded = adapters.filter(({ ok }) => ok === true);
+  const types = new Set(loaded.map(({ type }) => type)).size;
+  return `\`peft\` loads ${loaded.length} adapters of ${types} of its types that were made here, with logits equal to 1e-5: \`npm run parity:types\`, [types.json](../parity/types.json).`;
+}
+
 /**
  * docs/methods.md: what every method declares, counted from shapes, what the tests found, and the catalogue's notes.
  * @throws Error naming registered methods without an entry, and entries without a method
  */
 export function methodsPage(
   methods: readonly Method[],
-  behaviour: readonly GroundBehaviour[],
+  { behaviour, exchange }: Findings,
   entries: Readonly<Record<string, MethodEntry>> = methodCatalogue,
 ): string {
   const types = new Set(methods.map(({ type }) => type));
@@ -127,6 +139,8 @@ export function methodsPage(
     "goes on with a plain LoRA there; a step of the search costs two, and what is dropped costs nothing afterwards. **DEFT's density penalty**",
     "([2402.01911](https://arxiv.org/abs/2402.01911)), `densityPenalty` in the option `penalties` of any training, drives activations of feed-forward blocks to",
     "zero, for hardware that skips zeros; `activationDensity` counts them, and the recipe `deft` trains without and with it.",
+    "",
+    exchangeSentence(exchange),
     "",
     ...behaviourSection(new Map(known.map(({ method, entry }) => [method.type, entry.title])), behaviour),
     "## When to use which",

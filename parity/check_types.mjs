@@ -1,0 +1,128 @@
+// Makes an adapter of every type and variant that peft wrote one of (golden/adapters, golden/methods), moves every trained tensor, and
+// lets peft load all of them in one process: npm run parity:types (its last part is Python: see README.md). Writes types.json.
+import { spawnSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import process, { env } from "node:process";
+import { fileURLToPath } from "node:url";
+import {
+  adapterFeeds,
+  adapterOf,
+  createRandom,
+  encodeModel,
+  fromPeft,
+  initialParameters,
+  injectAdapter,
+  listMethods,
+  makeSwappable,
+  methodOf,
+  onnxruntimeNode,
+  readModel,
+  readPeftFolder,
+  readSafetensors,
+  tensorFrom,
+  toNumbers,
+  toPeft,
+  writePeftFolder,
+  writeSafetensors,
+} from "@onnx-peft/core";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const golden = join(here, "golden");
+const base = join(golden, "models/bert");
+const python = env["PYTHON"] ?? join(here, ".venv/bin/python");
+const known = new Set(listMethods().map(({ type }) => type));
+
+/** `npm run parity:types -- oft lora`: these alone; the others stay in types.json as they were. */
+const wanted = process.argv.slice(2);
+
+/** Folders of peft's adapters by name, and their types. */
+async function references() {
+  const found = [];
+  for (const kind of ["adapters", "methods"]) {
+    for (const name of (await readdir(join(golden, kind))).sort()) {
+      const folder = join(golden, kind, name);
+      const { peft_type: type } = JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8"));
+      if (wanted.length === 0 || wanted.includes(name)) found.push({ name, folder, type });
+    }
+  }
+  return found;
+}
+
+/** An adapter of ours with the options of peft's, every trained tensor moved from its start. */
+async function make(model, { folder }) {
+  const { type, config } = fromPeft(await readPeftFolder(folder));
+  const adapted = injectAdapter(model, { method: methodOf(type), config });
+  const random = createRandom(`types ${folder.split("/").at(-1)}`);
+  const values = initialParameters(adapted, 7);
+  // Constrained OFT keeps its blocks within eps, as training here and every forward pass of peft do.
+  const scale = config.coft ? config.eps / 100 : 0.1;
+  for (const { name, trainable, spec } of adapted.parameters) {
+    const data = values.get(name);
+    if (trainable && spec.saved !== false) for (let i = 0; i < data.length; i++) data[i] += scale * random.normal();
+  }
+  return adapterOf(adapted, values);
+}
+
+/** Logits of the model with the adapter as inputs. */
+async function logitsOf(model, adapter, inputs) {
+  const swappable = makeSwappable(model, { method: methodOf(adapter.type), config: adapter.config });
+  const session = await onnxruntimeNode.open(encodeModel(swappable.model), { threads: 1 });
+  const { logits } = await session.run({ ...inputs, ...adapterFeeds(swappable, adapter) }, ["logits"]);
+  await session.close();
+  return logits;
+}
+
+const model = await readModel(join(base, "onnx/model_torchscript.onnx"));
+const { tensors } = await readSafetensors(join(golden, "adapters/lora/golden.safetensors"));
+const given = [...tensors].filter(([name]) => name.startsWith("input."));
+const inputs = Object.fromEntries(
+  given.map(([name, tensor]) => {
+    const data = BigInt64Array.from(toNumbers(tensor), BigInt);
+    return [name.slice("input.".length), { type: "int64", dims: tensor.dims, data }];
+  }),
+);
+const output = await mkdtemp(join(tmpdir(), "onnx-peft-types-"));
+const rows = [];
+try {
+  const folders = [];
+  for (const reference of await references()) {
+    const { name, type } = reference;
+    try {
+      if (!known.has(type)) throw new Error("no such method here");
+      const adapter = await make(model, reference);
+      const folder = join(output, name);
+      await writePeftFolder(folder, toPeft(adapter));
+      const { dims, data } = await logitsOf(model, adapter, inputs);
+      await writeSafetensors(join(output, `${name}.safetensors`), [
+        ...given,
+        ["output.logits", tensorFrom("float32", dims, data)],
+      ]);
+      folders.push(folder);
+      rows.push({ name, type });
+    } catch (error) {
+      rows.push({ name, type, problem: error.message.split(". ")[0] });
+    }
+  }
+  const report = join(output, "report.json");
+  const { error } = spawnSync(
+    python,
+    [join(here, "check_adapter.py"), "--base", base, "--report", report, "--adapter", ...folders],
+    { stdio: "inherit" },
+  );
+  if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);
+  const results = JSON.parse(await readFile(report, "utf8"));
+  const found = rows.map((row) => ({ ...row, ...results[row.name] }));
+  const file = join(here, "types.json");
+  const before = wanted.length > 0 ? JSON.parse(await readFile(file, "utf8")).adapters : found;
+  const all = before.map((row) => found.find(({ name }) => name === row.name) ?? row);
+  const loaded = all.filter((row) => row.ok);
+  const types = [...new Set(loaded.map(({ type }) => type))];
+  const content = { command: "npm run parity:types", tolerance: 1e-5, types: types.length, adapters: all };
+  await writeFile(file, `${JSON.stringify(content, null, 2)}\n`);
+  console.log(`${loaded.length} of ${all.length} adapters, ${types.length} types, give the same logits in peft`);
+  process.exitCode = folders.length > 0 && found.every(({ ok, problem }) => ok || problem) ? 0 : 1;
+} finally {
+  await rm(output, { recursive: true, force: true });
+}
