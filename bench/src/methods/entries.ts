@@ -107,6 +107,11 @@ const networks: readonly Entry[] = [
 
 /** Their experts start and are trained together, as nothing trained before is there to route over. */
 const routers: readonly Entry[] = [
+  {
+    name: "X-LoRA, experts trained",
+    type: "XLORA",
+    config: { hiddenSize: 256, adapters: { a: "", b: "", c: "", d: "" }, r: 2, useTrainableAdapters: true },
+  },
   { name: "Arrow, experts trained", type: "ARROW", config: { experts: 4, r: 2, topK: 2, trainExperts: true } },
 ];
 

@@ -42,6 +42,7 @@ export { adapterFeeds, makeSwappable, type SwappableModel } from "./adapters/swa
 export { type TargetConfig, targetSites } from "./adapters/targets.ts";
 export { triAdaptToLora } from "./adapters/tri-adapt-to-lora.ts";
 export { truncateDylora } from "./adapters/truncate-dylora.ts";
+export { withExperts, xloraConfigOf } from "./adapters/xlora.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
 export { checkFile } from "./check/check-file.ts";
 export type { GradientAgreement, StepTime } from "./check/check-gradients.ts";
@@ -155,6 +156,7 @@ export {
   defineMethod,
   type ForwardInput,
   type Growth,
+  type HiddenStates,
   type HookSetup,
   type HookSite,
   type KeysAndValues,
@@ -189,6 +191,7 @@ export { triAdaptLora } from "./methods/tri-adapt-lora.ts";
 export { type VbloraConfig, vblora } from "./methods/vblora.ts";
 export { type VeraConfig, vera } from "./methods/vera.ts";
 export { type WaveFtConfig, waveFt } from "./methods/waveft.ts";
+export { type XloraConfig, xlora } from "./methods/xlora.ts";
 export { accuracy } from "./metrics/accuracy.ts";
 export { confusionMatrix } from "./metrics/confusion-matrix.ts";
 export { averageRanks, pearson, spearman } from "./metrics/correlation.ts";

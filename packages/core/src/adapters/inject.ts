@@ -9,6 +9,7 @@ import { isFloating } from "../onnx/element-type.ts";
 import type { Dim, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import { blockRewrites } from "./attention/block-rewrites.ts";
+import { addFirstPass, type FirstPass } from "./first-pass.ts";
 import { frozenValues, sublayerAt } from "./frozen-values.ts";
 import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
@@ -129,7 +130,8 @@ export function unrounded(g: Builder, value: Value): Value {
 export function buildAdapted(model: Model, plans: readonly SitePlan[], training: boolean): Builder {
   const graph = withParameters(model.graph, plans);
   const batch = (): Dim => batchOf(model.graph);
-  const valuesOf = roleValues(plans);
+  let first: FirstPass | undefined;
+  const valuesOf = roleValues(plans, () => first?.hidden);
   const blocks = blockRewrites(model, plans, valuesOf);
   const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
   for (const plan of plans) {
@@ -160,7 +162,10 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   const prepare = (builder: Builder): Map<string, Value> => {
     declareRowInputs(builder, plans, batch);
     longer = lengthenInputs(builder, plans);
-    return longer;
+    const looking = plans.find(({ method }) => method.hiddenStates);
+    const states = looking?.method.hiddenStates?.(looking.config);
+    if (states) first = addFirstPass(builder, graph, states, { batch: batch(), training });
+    return new Map([...longer, ...(first?.bindings ?? [])]);
   };
   return importGraph(graph, opsetOf(model), { training, replace, prepare });
 }

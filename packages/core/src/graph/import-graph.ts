@@ -8,6 +8,8 @@ import { inlineGraph } from "./import-nodes.ts";
 export interface ImportOptions {
   /** Called once the inputs are declared: may declare more, and returns what nodes read in the place of some of them. */
   prepare?: (g: Builder) => ReadonlyMap<string, Value>;
+  /** Begins the names of everything that is added. */
+  prefix?: string;
   /** Called instead of adding a node as it is; return true when the node was replaced (its outputs must exist then). */
   replace?: (g: Builder, node: Graph["nodes"][number]) => boolean;
   /** Initialisers that become graph inputs of the same name (trainable leaves). */

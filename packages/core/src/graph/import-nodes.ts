@@ -106,11 +106,12 @@ export function inlineGraph(
   options: ImportOptions = {},
 ): Value[] {
   const names = new Map([...bindings].map(([name, value]) => [name, value.name]));
+  const { prefix = "" } = options;
   const define = (name: string): string => {
-    if (name === "" || !g.has(name)) return name;
-    const fresh = g.freshName(name);
-    names.set(name, fresh);
-    return fresh;
+    if (name === "") return name;
+    const own = g.has(`${prefix}${name}`) ? g.freshName(name) : `${prefix}${name}`;
+    if (own !== name) names.set(name, own);
+    return own;
   };
   for (const [name, tensor] of graph.initializers) if (!bindings.has(name)) g.initializer(define(name), tensor);
   for (const node of graph.nodes) {

@@ -421,6 +421,17 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     source: "Zhang et al. 2023. Files of `peft`.",
     example: { adapterLen: 10 },
   },
+  XLORA: {
+    title: "X-LoRA",
+    parameters: "experts (hiddenSize + 1) for a classifier of one layer, per module when layerwiseScalings",
+    use: "To mix trained LoRA adapters per token where the mixture has to be learned: a small classifier reads the model's own hidden states and is trained on a little data of the new task.",
+    avoid:
+      "Where every run has to be cheap: the model runs twice. Where inputs choose their adapter clearly (Arrow, mixed batches).",
+    cost: "A pass of the model without gradients before the proper one, and LoRA's products with the ranks of all experts added up.",
+    source:
+      "Buehler and Buehler 2024. Experts are LoRA files of `peft` and the classifier's tensors have its names; the whole is a file format of this project.",
+    example: { hiddenSize: 768, adapters: { a: "", b: "", c: "", d: "" } },
+  },
   ARROW: {
     title: "Arrow",
     parameters: "none; with trainExperts experts r (in + out)",

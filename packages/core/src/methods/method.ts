@@ -58,6 +58,12 @@ export interface RowInput {
   readonly shape: readonly number[];
 }
 
+/** Values [batch, tokens, width] of the model: that of a name, or (null) the last of this shape. */
+export interface HiddenStates {
+  readonly width: number;
+  readonly name: string | null;
+}
+
 /** What happens at a site. Values are float32, whatever the base computes in. */
 export interface ForwardInput {
   /** What the module is applied to. */
@@ -264,7 +270,9 @@ export interface Method<C extends object = object> {
    */
   rowInputs?(config: C): ByRole<RowInput>;
   /** Values that all sites read beside the tensors, computed once per graph from the shared tensors. */
-  derive?(g: Builder, shared: ByRole<Value>, config: C, sites: readonly SiteShape[]): ByRole<Value>;
+  derive?(g: Builder, shared: ByRole<Value>, config: C, sites: readonly SiteShape[], hidden?: Value): ByRole<Value>;
+  /** The model runs twice, first without the adapter: `derive` gets hidden states of that pass. */
+  hiddenStates?(config: C): HiddenStates;
   /**
    * Virtual tokens that stand before those of the sequence. `role` is the shared tensor whose first axis counts them. "positions": the
    * real tokens move up by them. "sequence": the sequence itself gets longer.

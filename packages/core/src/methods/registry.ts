@@ -49,6 +49,7 @@ import { triAdaptLora } from "./tri-adapt-lora.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
+import { xlora } from "./xlora.ts";
 
 const methods: readonly Method[] = [
   ...[lora, adalora, triAdaptLora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
@@ -59,7 +60,7 @@ const methods: readonly Method[] = [
   ...[bottleneck, compacter],
   ...[poly],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
-  ...[arrow],
+  ...[arrow, xlora],
   ...[prefixTuning, adaptionPrompt, promptTuning, pTuning, multitaskPromptTuning],
 ];
 

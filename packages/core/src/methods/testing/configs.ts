@@ -544,6 +544,29 @@ export const triedConfigs: readonly TriedConfig[] = [
     config: config({ adapterLen: 2, adapterLayers: 1, targetModules: ["self"] }),
   },
   {
+    type: "XLORA",
+    config: config({
+      ...{
+        hiddenSize: 8,
+        adapters: { a: "", b: "", c: "" },
+        r: 2,
+        useTrainableAdapters: true,
+        layerwiseScalings: true,
+      },
+      ...{ xloraDropoutP: 0.1, softmaxTemperature: 0.7, ...mixed },
+    }),
+    noise: 0.6,
+  },
+  {
+    type: "XLORA",
+    variant: "deep, one scaling for all modules",
+    config: config({
+      ...{ hiddenSize: 8, adapters: { a: "", b: "" }, r: 2, useTrainableAdapters: true, globalScalingWeight: 2 },
+      ...{ xloraDepth: 2, xloraSize: 6, ...mixed },
+    }),
+    noise: 0.6,
+  },
+  {
     // All experts: with fewer, routes jump where two change places, and no finite difference holds there.
     type: "ARROW",
     config: config({ experts: 3, r: 2, topK: 3, routerTemperature: 0.5, trainExperts: true, ...mixed }),
