@@ -20,6 +20,9 @@ export interface TriedConfig {
 const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
 const mixed = { targetModules: ["query", "value", "up", "output.dense"] };
 
+/** X-LoRA reads hidden states of tokens, which an MLP does not have. */
+const noTokens = { MLP: { code: "HIDDEN_STATES", reason: "of shape [batch, tokens, 8]" } } as const;
+
 /** What the behaviour matrix tries. A method that is missing here fails. */
 export const triedConfigs: readonly TriedConfig[] = [
   {
@@ -555,6 +558,7 @@ export const triedConfigs: readonly TriedConfig[] = [
       },
       ...{ xloraDropoutP: 0.1, softmaxTemperature: 0.7, ...mixed },
     }),
+    refusedOn: noTokens,
     noise: 0.6,
   },
   {
@@ -564,6 +568,7 @@ export const triedConfigs: readonly TriedConfig[] = [
       ...{ hiddenSize: 8, adapters: { a: "", b: "" }, r: 2, useTrainableAdapters: true, globalScalingWeight: 2 },
       ...{ xloraDepth: 2, xloraSize: 6, ...mixed },
     }),
+    refusedOn: noTokens,
     noise: 0.6,
   },
   {
