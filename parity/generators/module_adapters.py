@@ -93,6 +93,23 @@ CONFIGS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "at-linear-parallel": ("bert", "BOTTLENECK", {"placement": "parallel", "bottleneckSize": 6, "scaling": 2.0}),
 }
 
+# Adapters of several methods: prefixes in attention, a bottleneck, LoRA, with gates or without.
+COMPOSED: dict[str, dict[str, Any]] = {
+    "mam": {
+        "parts": [
+            {"method": "PREFIX_TUNING", "config": {"numVirtualTokens": 3}},
+            {"method": "BOTTLENECK", "config": {"placement": "pfeifferParallel", "reductionFactor": 4}},
+        ]
+    },
+    "unipelt": {
+        "parts": [
+            {"method": "PREFIX_TUNING", "config": {"numVirtualTokens": 3}, "gated": True},
+            {"method": "BOTTLENECK", "config": {"placement": "pfeiffer", "reductionFactor": 4, "useGating": True}},
+            {"method": "LORA", "config": {"r": 4, "alpha": 2, "targetModules": ["query", "value"]}, "gated": True},
+        ]
+    },
+}
+
 Tensors = dict[str, Tensor]
 Draw = Callable[..., Tensor]
 
@@ -322,22 +339,112 @@ def at_linears(model: nn.Module, options: dict[str, Any], draw: Draw) -> Tensors
     return tensors
 
 
+def gate(x: Tensor, tensors: Tensors, name: str) -> Tensor:
+    """One number per sequence, [batch, 1, 1]."""
+    return torch.sigmoid(x @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]).mean(dim=1, keepdim=True)
+
+
+def gated_lora(model: nn.Module, config: dict[str, Any], gated: bool, draw: Draw) -> Tensors:
+    tensors: Tensors = {}
+    for path, module in list(model.named_modules()):
+        if not isinstance(module, nn.Linear) or not path.endswith(tuple(config["targetModules"])):
+            continue
+        out, width = module.weight.shape
+        own = {"lora_A.weight": draw(config["r"], width), "lora_B.weight": draw(out, config["r"])}
+        if gated:
+            own |= {"lora_gate.weight": draw(1, width), "lora_gate.bias": draw(1)}
+        tensors |= {f"{path}.{name}": value for name, value in own.items()}
+
+        def forward(x: Tensor, module: nn.Linear = module, own: Tensors = own) -> Tensor:
+            update = config["alpha"] / config["r"] * x @ own["lora_A.weight"].T @ own["lora_B.weight"].T
+            weight = gate(x, own, "lora_gate") if gated else 1
+            return functional.linear(x, module.weight, module.bias) + weight * update
+
+        module.forward = forward
+    return tensors
+
+
+def gated_prefix(model: nn.Module, config: dict[str, Any], gated: bool, draw: Draw) -> Tensors:
+    """softmax over a prefix's keys, which no mask hides, and the block's own."""
+    v, layers, width = config["numVirtualTokens"], model.config.num_hidden_layers, model.config.hidden_size
+    table = 3 * draw(v, 2 * layers * width)
+    tensors = {"prompt_embeddings": table}
+    found = [(path, m) for path, m in model.named_modules() if type(m).__name__ == "BertSelfAttention"]
+    for index, (path, module) in enumerate(found):
+        own: Tensors = {}
+        if gated:
+            own = {"prefix_tuning_gate.weight": draw(1, width), "prefix_tuning_gate.bias": draw(1)}
+            tensors |= {f"{path}.{name}": value for name, value in own.items()}
+        prefix_k, prefix_v = table.split(width, dim=1)[2 * index : 2 * index + 2]
+
+        def forward(
+            x: Tensor,
+            attention_mask: Tensor | None = None,
+            *_: Any,
+            module: nn.Module = module,
+            own: Tensors = own,
+            prefix: tuple[Tensor, Tensor] = (prefix_k, prefix_v),
+            **__: Any,
+        ) -> tuple[Tensor, None]:
+            batch, tokens, hidden = x.shape
+            heads = module.num_attention_heads
+
+            def split(t: Tensor) -> Tensor:
+                return t.view(t.shape[0], -1, heads, hidden // heads).transpose(1, 2)
+
+            weight = gate(x, own, "prefix_tuning_gate") if own else torch.ones(batch, 1, 1)
+            keys, values = (
+                torch.cat([split(weight * p.expand(batch, v, hidden)), split(projection(x))], dim=2)
+                for p, projection in zip(prefix, (module.key, module.value), strict=True)
+            )
+            scores = split(module.query(x)) @ keys.transpose(2, 3) / math.sqrt(hidden // heads)
+            if attention_mask is not None:
+                scores[..., v:] += attention_mask
+            return (scores.softmax(-1) @ values).transpose(1, 2).reshape(batch, tokens, hidden), None
+
+        module.forward = forward
+    return tensors
+
+
+def composed(model: nn.Module, parts: list[dict[str, Any]], draw: Draw) -> Tensors:
+    tensors: Tensors = {}
+    for part in parts:
+        gated = part.get("gated", False)
+        if part["method"] == "PREFIX_TUNING":
+            tensors |= gated_prefix(model, part["config"], gated, draw)
+        elif part["method"] == "LORA":
+            tensors |= gated_lora(model, part["config"], gated, draw)
+        else:
+            tensors |= at_branches("bert", model, part["method"], part["config"], draw)
+    return tensors
+
+
 def make() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
-    save_json(FOLDER / "configs.json", {name: {"base": b, "type": t, "config": c} for name, (b, t, c) in CONFIGS.items()})
-    for number, (name, (base, kind, options)) in enumerate(CONFIGS.items()):
+    cases = CONFIGS | {name: ("bert", "COMPOSITION", config) for name, config in COMPOSED.items()}
+    save_json(FOLDER / "configs.json", {name: {"base": b, "type": t, "config": c} for name, (b, t, c) in cases.items()})
+    for number, (name, (base, kind, options)) in enumerate(cases.items()):
         source = generator(700 + number)
 
         def draw(*shape: int, source: torch.Generator = source) -> Tensor:
             scale = 0.5 / math.sqrt(shape[-1]) if len(shape) > 1 else 0.1
             return scale * torch.randn(shape, generator=source)
 
-        model = load(base)
+        model = load(base, attn_implementation="eager")
         block = kind == "COMPACTER" or options.get("placement") in PRESETS
-        tensors = at_branches(base, model, kind, options, draw) if block else at_linears(model, options, draw)
+        more: Tensors = {}
         inputs = model_inputs(base, make_inputs(base, 720, LENGTHS))
+        if kind == "COMPOSITION":
+            tensors = composed(model, options["parts"], draw)
+            # Real tokens stand behind the prefix.
+            first = options["parts"][0]["config"]["numVirtualTokens"]
+            more["position_ids"] = torch.arange(first, first + inputs["input_ids"].shape[1])[None]
+        elif block:
+            tensors = at_branches(base, model, kind, options, draw)
+        else:
+            tensors = at_linears(model, options, draw)
         with torch.no_grad():
-            logits = model(**inputs).logits
+            logits = model(**inputs, **more).logits
             plain = load(base)(**inputs).logits
         golden = {f"input.{key}": value for key, value in inputs.items()} | {"output.logits": logits, "base.logits": plain}
         save_tensors(FOLDER / f"{name}.safetensors", golden | {f"adapter.{key}": value for key, value in tensors.items()})

@@ -1,6 +1,6 @@
 import type { SiteKind, SiteShape } from "../../packages/core/src/adapters/site.ts";
 import { type MethodEntry, methodCatalogue } from "../../packages/core/src/methods/catalogue.ts";
-import { declared, type Method, parameterCount } from "../../packages/core/src/methods/method.ts";
+import { declared, type Method, parameterCount, whyNoMixedBatch } from "../../packages/core/src/methods/method.ts";
 import type { GroundBehaviour } from "../behaviour/aggregate.ts";
 import { behaviourSection } from "./behaviour-table.ts";
 import { markdownTable } from "./results-table.ts";
@@ -40,7 +40,9 @@ function bertSites(kinds: readonly SiteKind[]): SiteShape[] {
 
 /** Trained values at the default configuration, from shapes alone. */
 export function bertCount(method: Method, entry: MethodEntry): number {
-  return parameterCount(method, method.config.parse(entry.example ?? {}), bertSites(method.kinds));
+  const config = method.config.parse(entry.example ?? {});
+  const parts = method.parts?.(config) ?? [{ method, own: config }];
+  return parts.reduce((sum, part) => sum + parameterCount(part.method, part.own, bertSites(part.method.kinds)), 0);
 }
 
 const anchor = (title: string): string =>
@@ -56,17 +58,17 @@ function row(method: Method, entry: MethodEntry): string[] {
   const specs = Object.values(
     method.parameters(bertSites(method.kinds)[0] as SiteShape, config, bertSites(method.kinds)),
   );
-  const swaps = method.swap !== undefined || specs.every((spec) => spec.replaces !== undefined);
+  const swaps = !method.parts && (method.swap !== undefined || specs.every((spec) => spec.replaces !== undefined));
   return [
     `[${entry.title}](#${anchor(entry.title)})`,
     `\`${method.type}\``,
     method.paper === null ? "" : `[${method.paper}](https://arxiv.org/abs/${method.paper})`,
     method.kinds.join(", "),
     `${start === "rounded" ? "to rounding" : yes(start)}${typeof method.identityAtStart === "function" ? " *" : ""}`,
-    yes(method.delta !== null),
+    `${yes(method.delta !== null)}${typeof method.noDelta === "function" ? " *" : ""}`,
     `${yes(declared(method.deltaNeedsWeight, config))}${typeof method.deltaNeedsWeight === "function" ? " *" : ""}`,
     swaps ? "any" : "one",
-    yes(method.noMixedBatch === undefined),
+    yes(whyNoMixedBatch(method, config) === null),
     entry.parameters,
     bertCount(method, entry).toLocaleString("en-US"),
   ];

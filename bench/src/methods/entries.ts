@@ -1,4 +1,5 @@
-import type { Entry } from "./entry.ts";
+import { mam, unipelt } from "@onnx-peft/core";
+import { type Entry, QUERY_VALUE } from "./entry.ts";
 
 /** Trained values of LoRA r 8 at query and value: what the other entries come near to, where their method can. */
 export const BUDGET = 32_768;
@@ -100,6 +101,27 @@ const networks: readonly Entry[] = [
     type: "COMPACTER",
     config: { reductionFactor: 8, phmRank: 4 },
     budget: "Kronecker factors of rank 4",
+  },
+  {
+    name: "MAM",
+    type: "COMPOSITION",
+    config: {
+      ...mam({
+        prefixTuning: { numVirtualTokens: 8, prefixProjection: false },
+        adapter: { reductionFactor: 32 },
+      }),
+    },
+  },
+  {
+    name: "UniPELT",
+    type: "COMPOSITION",
+    config: {
+      ...unipelt({
+        prefixTuning: { numVirtualTokens: 4, prefixProjection: false },
+        adapter: { reductionFactor: 64 },
+        lora: { r: 3, targetModules: [...QUERY_VALUE] },
+      }),
+    },
   },
   { name: "Poly, one task", type: "POLY", config: { r: 2, nSkills: 4 } },
   { name: "bottleneck at linear modules", type: "BOTTLENECK", config: { bottleneckSize: 8 } },

@@ -21,16 +21,20 @@ export const QUERY_VALUE = ["query", "value"] as const;
 /** The config with the modules it is for. */
 export function configOf({ type, config }: Entry): Readonly<Record<string, unknown>> {
   const method: Method = methodOf(type);
-  const targets = method.defaultTargets === null && !("targetModules" in config);
+  const targets = method.defaultTargets === null && !method.parts && !method.wholeModel && !("targetModules" in config);
   return targets ? { ...config, targetModules: [...QUERY_VALUE] } : config;
 }
 
 /** The entry with its usual setting. */
 export const asUsual = (entry: Entry): Entry => ({ ...entry, config: entry.usual ?? entry.config });
 
+const settingOfPart = (part: { method: string; config: Readonly<Record<string, unknown>>; gated: boolean }): string =>
+  `${part.method} (${[...Object.entries(part.config).map(([name, value]) => `${name} ${String(value).replaceAll(",", " ")}`), ...(part.gated ? ["gated"] : [])].join(", ")})`;
+
 /** The setting as people read it: "r 8, alpha 16". */
 export function settingOf({ config, loraPlusRatio }: Pick<Entry, "config" | "loraPlusRatio">): string {
   const options = Object.entries(config).map(([name, value]) => {
+    if (name === "parts" && Array.isArray(value)) return value.map(settingOfPart).join("; ");
     const text =
       Array.isArray(value) && value.length > 4 ? `${value.length} values` : String(value).replaceAll(",", " ");
     return value === true ? name : `${name} ${text}`;

@@ -131,6 +131,7 @@ export { type C3aConfig, c3a } from "./methods/c3a.ts";
 export type { Calibration, ComponentSite, Components, DataNeed, SiteData } from "./methods/calibration.ts";
 export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
 export { type CompacterConfig, compacter } from "./methods/compacter.ts";
+export { type CompositionConfig, mam, unipelt } from "./methods/composition.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
@@ -161,6 +162,7 @@ export {
   type HookSite,
   type KeysAndValues,
   type Method,
+  type MethodPart,
   noForward,
   parameterCount,
   type RowInput,
@@ -179,7 +181,7 @@ export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.t
 export { type PsoftConfig, psoft } from "./methods/psoft.ts";
 export { type QwhaConfig, qwha } from "./methods/qwha.ts";
 export { type RandloraConfig, randlora } from "./methods/randlora.ts";
-export { listMethods, methodOf } from "./methods/registry.ts";
+export { composed, listMethods, methodOf } from "./methods/registry.ts";
 export { type RoadConfig, road } from "./methods/road.ts";
 export { type ShiraConfig, shira } from "./methods/shira.ts";
 export { type SvfConfig, svf } from "./methods/svf.ts";

@@ -1,7 +1,7 @@
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { full } from "../methods/full.ts";
-import type { AdapterTensor, ByRole, FrozenSite } from "../methods/method.ts";
+import type { AdapterTensor, ByRole, FrozenSite, Method } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
@@ -9,6 +9,7 @@ import { fitNames } from "./fit-names.ts";
 import type { AdapterPlan } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
+import { adapterParts } from "./parts.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 
@@ -165,15 +166,16 @@ export function adaptedSites(
     }
     return { ...plan, tensors: Object.fromEntries(found) };
   };
-  const [whole, adapted]: [Site[], Site[]] = [[], []];
-  for (const site of sites) {
-    const has = (keys: Readonly<Record<string, string>>): boolean =>
-      Object.values(keys).some((key) => adapter.tensors.has(`${site.name}.${key}`));
-    const fits = method.kinds.includes(site.kind) && (method.refuses?.(site, adapter.config) ?? null) === null;
-    if (adapter.tensors.has(`${site.name}.${full.keys["weight"]}`)) whole.push(site);
-    else if (fits && (method.wholeModel || has(method.keys))) adapted.push(site);
-  }
-  const plans = [...planSaved(whole), ...planSites(adapted, method, adapter.config)];
+  const has = (site: Site, { keys }: Method): boolean =>
+    Object.values(keys).some((key) => adapter.tensors.has(`${site.name}.${key}`));
+  const whole = sites.filter((site) => adapter.tensors.has(`${site.name}.${full.keys["weight"]}`));
+  const parts = adapterParts(method, adapter.config).map(({ method: part, config }) => {
+    const fits = (site: Site): boolean =>
+      part.kinds.includes(site.kind) && (part.refuses?.(site, config) ?? null) === null;
+    const own = sites.filter((s) => !whole.includes(s) && fits(s) && (part.wholeModel || has(s, part)));
+    return planSites(own, part, config);
+  });
+  const plans = [...planSaved(whole), ...parts.flat()];
   const order = new Map(sites.map((site, i) => [site.name, i]));
   const result = plans
     .sort((a, b) => (order.get(a.site.name) ?? 0) - (order.get(b.site.name) ?? 0))

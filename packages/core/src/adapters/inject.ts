@@ -13,6 +13,7 @@ import { addFirstPass, type FirstPass } from "./first-pass.ts";
 import { frozenValues, sublayerAt } from "./frozen-values.ts";
 import type { Naming } from "./naming.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
+import { adapterParts, sitesOf } from "./parts.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
 import { ownValues, roleValues } from "./role-values.ts";
@@ -22,7 +23,6 @@ import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, select
 import type { Site, SiteUse } from "./site.ts";
 import { findSites } from "./sites.ts";
 import { lengthenInputs, realTokens } from "./tokens/lengthen.ts";
-import { withBlocks } from "./with-blocks.ts";
 
 export interface InjectOptions<C extends object = object> {
   readonly method: Method<C>;
@@ -80,12 +80,21 @@ export function planAdapter<C extends object>(original: Model, options: InjectOp
   const { method } = options;
   const config = parseAdapterConfig(method, options.config);
   const modules = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
-  const sites = withBlocks(model, modules, method);
-  const { adapted, saved, skipped } = selectSites(model, sites, method, config);
+  const sites = sitesOf(model, modules, method, config);
+  const parts = adapterParts(method, config).map((part) => ({
+    ...part,
+    ...selectSites(model, sites, part.method, part.config),
+  }));
+  const saved = parts[0]?.saved ?? [];
+  const skipped = parts.flatMap((part) => part.skipped);
   const behind = valuesBehind(model.graph, options.wantedOutputs ?? model.graph.outputs.map((v) => v.name));
   const reached = (list: readonly Site[]): Site[] => list.filter((site) => isReached(site, behind));
-  const unreached = [...adapted, ...saved].filter((site) => !isReached(site, behind)).map((site) => site.name);
-  const plans = [...planSites(reached(adapted), method, config), ...planSaved(reached(saved))];
+  const chosen = [...parts.flatMap((part) => part.adapted), ...saved];
+  const unreached = chosen.filter((site) => !isReached(site, behind)).map((site) => site.name);
+  const plans = [
+    ...parts.flatMap((part) => planSites(reached(part.adapted), part.method, part.config)),
+    ...planSaved(reached(saved)),
+  ];
   if (plans.length === 0) {
     throw new PeftError(
       "TARGETS_UNREACHED",
@@ -133,28 +142,33 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
   let first: FirstPass | undefined;
   const valuesOf = roleValues(plans, () => first?.hidden);
   const blocks = blockRewrites(model, plans, valuesOf);
-  const byOutput = new Map<string, { plan: SitePlan; use: SiteUse }>();
-  for (const plan of plans) {
-    if (isReplacement(plan)) continue;
-    for (const use of plan.site.uses) byOutput.set(placeOf(plan, use).output, { plan, use });
-  }
+  const byOutput = adaptedUses(plans);
   let longer = new Map<string, Value>();
   const replace = (builder: Builder, given: Node): boolean => {
     const node = { ...given, inputs: given.inputs.map((name) => longer.get(name)?.name ?? name) };
-    const adapted = node.outputs.flatMap((name) => byOutput.get(name) ?? []);
+    const adapted = node.outputs.flatMap((output) => {
+      const uses = byOutput.get(output);
+      return uses ? [{ output, uses }] : [];
+    });
     if (adapted.length === 0) return blocks(builder, node);
     // A Split makes the outputs of several modules: it is added once, under other names where they are adapted.
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
     builder.addNode({ ...node, outputs });
-    for (const { plan, use } of adapted) {
-      const { input, output } = placeOf(plan, use);
-      const [x, y] = [longer.get(input) ?? builder.value(input), builder.value(innerName(output))];
-      const layout = (): SiteLayout => siteLayout(builder, plan.site.name, x, y, batch());
-      const sublayer = sublayerAt(builder, graph, use, (value) => value);
-      const result = adaptedResult(builder, plan, use, {
-        ...{ x, y, rows: rowValues(builder, plan), layout, values: valuesOf(builder, plan) },
-        ...(sublayer ? { sublayer } : {}),
-      });
+    for (const { output, uses } of adapted) {
+      // Where methods of a composition meet, the later one adapts what the earlier one made.
+      const result = uses.reduce(
+        (y, { plan, use }) => {
+          const { input } = placeOf(plan, use);
+          const x = longer.get(input) ?? builder.value(input);
+          const layout = (): SiteLayout => siteLayout(builder, plan.site.name, x, y, batch());
+          const sublayer = sublayerAt(builder, graph, use, (value) => value);
+          return adaptedResult(builder, plan, use, {
+            ...{ x, y, rows: rowValues(builder, plan), layout, values: valuesOf(builder, plan) },
+            ...(sublayer ? { sublayer } : {}),
+          });
+        },
+        builder.value(innerName(output)),
+      );
       builder.op("Identity", [result], {}, { outputs: [output] });
     }
     return true;
@@ -168,6 +182,32 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     return new Map([...longer, ...(first?.bindings ?? [])]);
   };
   return importGraph(graph, opsetOf(model), { training, replace, prepare });
+}
+
+interface AdaptedUse {
+  readonly plan: SitePlan;
+  readonly use: SiteUse;
+}
+
+/**
+ * What is adapted, by the name of the value that takes another's place.
+ * @throws PeftError PARTS when one part adds to an attention block's output and another one adapts it
+ */
+function adaptedUses(plans: readonly SitePlan[]): Map<string, AdaptedUse[]> {
+  const byOutput = new Map<string, AdaptedUse[]>();
+  for (const plan of plans) {
+    if (isReplacement(plan)) continue;
+    for (const use of plan.site.uses) {
+      const { output } = placeOf(plan, use);
+      byOutput.set(output, [...(byOutput.get(output) ?? []), { plan, use }]);
+    }
+  }
+  for (const { site, method } of plans) {
+    const output = site.block?.output?.use.output ?? "";
+    if (!method.attend || method.virtualTokens || !byOutput.has(output)) continue;
+    throw new PeftError("PARTS", `${method.type} and another method both change what "${site.name}" puts out.`);
+  }
+  return byOutput;
 }
 
 /** The name of a frozen result whose own name the adapted one has. */

@@ -1,7 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
-import type { ByRole } from "../methods/method.ts";
+import { type ByRole, whyNoMixedBatch } from "../methods/method.ts";
 import type { Graph, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import { sublayerAt } from "./frozen-values.ts";
@@ -69,8 +69,8 @@ const unsupported = (message: string): PeftError =>
 
 interface AdaptedUse {
   readonly use: SiteUse;
-  /** The plan of each adapter that changes this use. */
-  readonly plans: Map<string, SitePlan>;
+  /** The plans of each adapter that changes this use: several where parts of a composition meet. */
+  readonly plans: Map<string, SitePlan[]>;
 }
 
 function usesByOutput(adapters: readonly NamedPlans[]): Map<string, AdaptedUse> {
@@ -80,7 +80,9 @@ function usesByOutput(adapters: readonly NamedPlans[]): Map<string, AdaptedUse> 
       for (const use of plan.site.uses) {
         const { output } = placeOf(plan, use);
         const known = byOutput.get(output) ?? { use, plans: new Map() };
-        known.plans.set(name, plan);
+        const others = known.plans.get(name) ?? [];
+        // Replaced operands are what the others add to.
+        known.plans.set(name, isReplacement(plan) ? [plan, ...others] : [...others, plan]);
         byOutput.set(output, known);
       }
     }
@@ -110,8 +112,10 @@ export function buildSeveral(
       hint: "Export the model with a newer opset.",
     });
   }
-  const refused = adapters.flatMap(({ plans }) => plans).find(({ method }) => method.noMixedBatch !== undefined);
-  if (refused) throw unsupported(`${refused.method.type} adapters do not go together: ${refused.method.noMixedBatch}.`);
+  for (const { method, config } of adapters.flatMap(({ plans }) => plans)) {
+    const reason = whyNoMixedBatch(method, config);
+    if (reason !== null) throw unsupported(`${method.type} adapters do not go together: ${reason}.`);
+  }
   const byOutput = usesByOutput(adapters);
   const inputs = parametersOf(adapters.flatMap(({ plans }) => plans));
   const batch = batchOf(model.graph);
@@ -153,7 +157,7 @@ function severalResults(
   segments: RowSegments,
 ): Value {
   const y = g.value(innerName(output));
-  const [site = ""] = [...plans.values()].map((plan) => plan.site.name);
+  const [site = ""] = [...plans.values()].flat().map((plan) => plan.site.name);
   const cut = (value: Value): Value[] =>
     splitRows(g, read(value), rowLayoutAt(g, read(value), segments.batch, site), segments);
   const ys = cut(y);
@@ -164,26 +168,25 @@ function severalResults(
     known.set(value.name, parts);
     return parts[i] as Value;
   };
-  const pieces = segments.list.map(({ adapter, count, rows }: RowSegment, i) => {
-    const plan = plans.get(adapter);
-    const ownY = ys[i] as Value;
-    if (!plan) return ownY;
-    const x = g.value(placeOf(plan, use).input);
-    const [layout, ownX] = [siteLayout(g, site, read(x), y, segments.batch), partOf(x, i)];
-    return g.scoped(adapter, () => {
-      if (isReplacement(plan)) return replacedModule(g, graph, plan, use, ownX);
-      if (plan.parameters.some((p) => p.replaces !== null)) {
-        throw unsupported(`${plan.method.type} replaces a part of "${site}" and adds to it.`);
-      }
-      const own: ByRole<Value> = Object.fromEntries(
-        Object.entries(rowValues(g, plan)).map(([role, value]) => [role, g.gather(value, rows)]),
-      );
-      const sublayer = sublayerAt(g, graph, use, (value) => partOf(value, i));
-      return adaptedResult(g, plan, use, {
-        ...{ x: ownX, y: ownY, rows: own, layout: () => ({ ...layout, batch: count }) },
-        ...(sublayer ? { sublayer } : {}),
+  const pieces = segments.list.map(({ adapter, count, rows }: RowSegment, i) =>
+    (plans.get(adapter) ?? []).reduce((ownY, plan) => {
+      const x = g.value(placeOf(plan, use).input);
+      const [layout, ownX] = [siteLayout(g, site, read(x), y, segments.batch), partOf(x, i)];
+      return g.scoped(adapter, () => {
+        if (isReplacement(plan)) return replacedModule(g, graph, plan, use, ownX);
+        if (plan.parameters.some((p) => p.replaces !== null)) {
+          throw unsupported(`${plan.method.type} replaces a part of "${site}" and adds to it.`);
+        }
+        const own: ByRole<Value> = Object.fromEntries(
+          Object.entries(rowValues(g, plan)).map(([role, value]) => [role, g.gather(value, rows)]),
+        );
+        const sublayer = sublayerAt(g, graph, use, (value) => partOf(value, i));
+        return adaptedResult(g, plan, use, {
+          ...{ x: ownX, y: ownY, rows: own, layout: () => ({ ...layout, batch: count }) },
+          ...(sublayer ? { sublayer } : {}),
+        });
       });
-    });
-  });
+    }, ys[i] as Value),
+  );
   return joinRows(g, pieces, rowLayoutAt(g, y, segments.batch, site).axis, y);
 }

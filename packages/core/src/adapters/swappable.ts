@@ -9,10 +9,11 @@ import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
 import { type AdapterPlan, buildAdapted, type InjectOptions, isReplacement, planAdapter } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import { type AdapterParameter, parametersOf, planSite, type SitePlan } from "./parameters.ts";
+import { sitesOf as adapterSites } from "./parts.ts";
+import { parseAdapterConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 import { findSites } from "./sites.ts";
 import { realTokens } from "./tokens/lengthen.ts";
-import { withBlocks } from "./with-blocks.ts";
 
 /** A model that takes its adapter as inputs, and what is needed to feed it. */
 export interface SwappableModel {
@@ -41,7 +42,8 @@ export function makeSwappable<C extends object>(
 ): SwappableModel {
   const model = prepareModel(original);
   const modules = options.sites ?? findSites(model, { naming: options.naming ?? "file" });
-  const sites = withBlocks(model, modules, options.method);
+  const { method } = options;
+  const sites = adapterSites(model, modules, method, parseAdapterConfig(method, options.config));
   const adapted = planAdapter(model, { ...options, sites });
   if (declared(adapted.method.neutral, adapted.config) === "none") {
     throw new PeftError(
@@ -103,11 +105,12 @@ export function adapterFeeds(swappable: ServedSites, adapter: Adapter | null): R
   const feeds = neutralFeeds(swappable);
   if (!adapter) return feeds;
   const outside: string[] = [];
-  const served = new Map(swappable.plans.map((plan) => [plan.site.name, plan]));
+  const keyOf = ({ site, method }: SitePlan): string => `${method.type} ${site.name}`;
+  const served = new Map(swappable.plans.map((plan) => [keyOf(plan), plan]));
   for (const plan of adaptedSites(swappable.base.graph, swappable.sites, adapter)) {
-    checkConfig(plan, served.get(plan.site.name));
+    const target = served.get(keyOf(plan));
+    checkConfig(plan, target);
     const tensors = foldedTensors(plan);
-    const target = served.get(plan.site.name);
     const { shared, parameters } = target?.method === plan.method ? target : plan;
     for (const { name, role } of [...shared, ...parameters]) {
       const tensor = tensors[role];

@@ -54,7 +54,7 @@ export const blockKeys: Readonly<Record<string, string>> = {
   gateBias: "adapter_gate.bias",
 };
 
-/** Mean over the tokens of σ(x·gᵀ + b): [batch, 1, 1] for x [batch, tokens, width]. */
+/** Mean over the tokens of σ(x·gᵀ + b): [batch, 1, 1] for x [batch, tokens, width]. @throws PeftError GATE_TOKENS */
 export function gateOf(g: Builder, x: Value, weight: Value, bias: Value, site: string): Value {
   if (x.shape.length < 3) {
     throw new PeftError(
@@ -66,7 +66,8 @@ export function gateOf(g: Builder, x: Value, weight: Value, bias: Value, site: s
     );
   }
   const score = g.add(g.fusedMatMul(x, weight, { transB: true }), bias);
-  return g.reduceMean(g.sigmoid(score), [x.shape.length - 2]);
+  const tokens = Array.from({ length: x.shape.length - 2 }, (_, i) => i + 1);
+  return g.reduceMean(g.sigmoid(score), tokens);
 }
 
 /**

@@ -322,6 +322,22 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "LoRA's products per row, and the mixture of the skills for each row. One task's share of it becomes a LoRA adapter (`polyTask`), which merges.",
     source: "Ponti et al. 2022, Caccia et al. 2022. Files of `peft`.",
   },
+  COMPOSITION: {
+    title: "Compositions (MAM, UniPELT)",
+    parameters: "those of the parts, and in + 1 for a gate",
+    use: "When one kind of change is not enough: any set of methods, each at its own modules, trained and saved as one adapter. `mam()` is prefix tuning in attention with a parallel adapter beside feed-forward, `unipelt()` prefix tuning, an adapter and LoRA behind gates that learn which of them to use.",
+    avoid:
+      "Before the parts alone have been tried: what they add to each other is often less than their cost. Where the adapter has to merge.",
+    cost: "The sum of the parts. A gate is one dot product per token.",
+    source:
+      "He et al. 2110.04366 (MAM), Mao et al. 2110.07577 (UniPELT); defaults of AdapterHub. A file format of this project.",
+    example: {
+      parts: [
+        { method: "PREFIX_TUNING", config: { numVirtualTokens: 30 } },
+        { method: "BOTTLENECK", config: { placement: "pfeifferParallel" } },
+      ],
+    },
+  },
   IA3: {
     title: "IA3",
     parameters: "out, or in for feed-forward modules",

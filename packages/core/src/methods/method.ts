@@ -103,6 +103,8 @@ export interface AttentionInput {
   /** The frozen projections of other hidden states, [n, hidden] or [batch, n, hidden], split into heads; no positions are rotated in. */
   keys(x: Value): Value;
   values(x: Value): Value;
+  /** The hidden states that the block's own keys are projected from. */
+  hidden(): Value;
 }
 
 /** Keys and values [1 or batch, keyHeads, n, width]; values are asked for where the block weighs its own. */
@@ -142,6 +144,17 @@ export interface HookSite<C> {
   readonly config: C;
   /** Tensor names by role, the shared ones included. */
   readonly names: ByRole<string>;
+  /** `peft_type` of the part that adapts it, in a composition. */
+  readonly method?: string;
+}
+
+/** One of the methods that a composition consists of. */
+export interface MethodPart {
+  readonly method: Method;
+  /** Its options with those that choose modules, as they were given. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Its own options, defaults filled in. */
+  readonly own: object;
 }
 
 /** What a method's hooks are made from. Everything but `values` is plain data. */
@@ -248,6 +261,8 @@ export interface Method<C extends object = object> {
   readonly config: z.ZodType<C>;
   /** Which sites are meant when `targetModules` is not given; null: it has to be given. */
   readonly defaultTargets: { of(site: SiteShape, config: C): boolean }["of"] | null;
+  /** The methods that it consists of: they say everything else. */
+  parts?(config: C): readonly MethodPart[];
   /** Which of the chosen sites are adapted; default all. */
   narrow?(sites: readonly SiteShape[], config: C): readonly SiteShape[];
   /** It adapts all fitting sites together, as one tensor for all of them: targetModules cannot be given. Default false. */
@@ -355,6 +370,12 @@ export function whyNoDelta<C extends object>({ delta, noDelta }: Method<C>, conf
   return delta ? (reason ?? null) : (reason ?? "it has no delta");
 }
 
+/** Why batches cannot mix adapters of this config with others, or null when they can. */
+export function whyNoMixedBatch<C extends object>({ noMixedBatch, parts }: Method<C>, config: C): string | null {
+  const ofParts = (parts?.(config) ?? []).map(({ method, own }) => whyNoMixedBatch(method, own));
+  return ofParts.find((reason) => reason !== null) ?? noMixedBatch ?? null;
+}
+
 /** Options and tensors by name. */
 export interface FileForm<C> {
   readonly config: C;
@@ -383,8 +404,14 @@ export function siteConfig<C extends object>(
  * Number of trained values of a method over some sites; shapes are enough. Leaves that only collect gradients (LoCA's probes)
  * stay as they are, are not saved and do not count.
  */
-export const parameterCount = <C extends object>(method: Method<C>, config: C, sites: readonly SiteShape[]): number =>
-  [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
+export function parameterCount<C extends object>(method: Method<C>, config: C, sites: readonly SiteShape[]): number {
+  const parts = method.parts?.(config);
+  if (parts) {
+    const fitting = (part: Method): SiteShape[] => sites.filter((site) => part.kinds.includes(site.kind));
+    return parts.reduce((sum, { method: part, own }) => sum + parameterCount(part, own, fitting(part)), 0);
+  }
+  return [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
     .flatMap((specs) => Object.values(specs))
     .filter((spec) => spec.trainable !== false && spec.saved !== false)
     .reduce((sum, { shape, entries }) => sum + (entries ?? shape.reduce((a, b) => a * b, 1)), 0);
+}

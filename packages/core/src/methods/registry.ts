@@ -9,6 +9,7 @@ import { boft } from "./boft.ts";
 import { bottleneck } from "./bottleneck.ts";
 import { c3a } from "./c3a.ts";
 import { compacter } from "./compacter.ts";
+import { composition } from "./composition.ts";
 import { delora } from "./delora.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
@@ -51,6 +52,9 @@ import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
 import { xlora } from "./xlora.ts";
 
+/** Methods made of methods. */
+export const composed = composition((type) => methodOf(type));
+
 const methods: readonly Method[] = [
   ...[lora, adalora, triAdaptLora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
   ...[loha, lokr, kronA, tlora, hira, glora],
@@ -62,6 +66,7 @@ const methods: readonly Method[] = [
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],
   ...[arrow, xlora],
   ...[prefixTuning, adaptionPrompt, promptTuning, pTuning, multitaskPromptTuning],
+  composed,
 ];
 
 /** Every method this version has. */

@@ -2,6 +2,7 @@ import { type AdaptedGraph, adapterValues, trainableValues } from "../adapters/i
 import type { SitePlan } from "../adapters/parameters.ts";
 import { methodConfig } from "../adapters/select.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
+import { full } from "../methods/full.ts";
 import type { HookSite } from "../methods/method.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { HookPlan } from "./method-hooks.ts";
@@ -48,16 +49,18 @@ export function fixedValues(adapted: AdaptedGraph): Value[] {
 export const adapterHooks = (adapted: AdaptedGraph): { readonly hooks?: HookPlan } =>
   adapted.method.hooks ? { hooks: hookPlan(adapted) } : {};
 
-/** The plans of the method itself, not those of modules that are trained as a whole. */
-const ownPlans = ({ plans, method }: AdaptedGraph): SitePlan[] => plans.filter((plan) => plan.method === method);
+/** The plans of the method or of its parts, not those of modules that are trained as a whole. */
+const ownPlans = ({ plans, method }: AdaptedGraph): SitePlan[] =>
+  plans.filter((plan) => (method.parts ? plan.method !== full : plan.method === method));
 
 /** A site of the model without its graph. */
-const hookSite = ({ site, config, parameters, shared }: SitePlan): HookSite<object> => {
+const hookSite = ({ site, config, parameters, shared, method }: SitePlan): HookSite<object> => {
   const { name, kind, inFeatures, outFeatures, weightShape, hasBias, fanInFanOut } = site;
   return {
     site: { name, kind, inFeatures, outFeatures, weightShape, hasBias, fanInFanOut },
     config,
     names: Object.fromEntries([...shared, ...parameters].map((p) => [p.role, p.name])),
+    method: method.type,
   };
 };
 

@@ -127,6 +127,11 @@ function attentionInput(
     heads: (x, width) => heads(g, x, sizes.keyHeads, width),
     keys: (x) => project(block.key, x, sizes.keyWidth),
     values: (x) => project(block.value, x, sizes.valueWidth),
+    hidden() {
+      const name = (block.key ?? block.query)?.use.input;
+      if (name !== undefined) return g.cast(g.value(name), "float32");
+      throw new PeftError("NO_PROJECTION", `No single linear layer makes the keys of "${site.name}".`);
+    },
   };
 }
 

@@ -1,4 +1,5 @@
 import type { AdapterConfigInput } from "../../adapters/select.ts";
+import { mam, unipelt } from "../composition.ts";
 import type { GroundName } from "./grounds.ts";
 
 /** One way in which a method is tried on the tiny model; a method may have several. */
@@ -22,6 +23,11 @@ const mixed = { targetModules: ["query", "value", "up", "output.dense"] };
 
 /** X-LoRA reads hidden states of tokens, which an MLP does not have. */
 const noTokens = { MLP: { code: "HIDDEN_STATES", reason: "of shape [batch, tokens, 8]" } } as const;
+/** Parts of a composition choose modules by name, and only the transformer block has them. */
+const onBlocksOnly = (reason: string): NonNullable<TriedConfig["refusedOn"]> => {
+  const refusal = { code: "TARGETS_NOT_FOUND", reason };
+  return { MLP: refusal, convolution: refusal, embedding: refusal };
+};
 
 /** What the behaviour matrix tries. A method that is missing here fails. */
 export const triedConfigs: readonly TriedConfig[] = [
@@ -505,6 +511,57 @@ export const triedConfigs: readonly TriedConfig[] = [
     type: "POLY",
     variant: "splits, drawn start",
     config: config({ r: 3, nTasks: 3, nSkills: 2, nSplits: 2, initWeights: false, ...mixed }),
+  },
+  {
+    type: "COMPOSITION",
+    variant: "MAM",
+    refusedOn: onBlocksOnly("no site of kind attention"),
+    config: config({
+      ...mam({
+        prefixTuning: { numVirtualTokens: 3, encoderHiddenSize: 5 },
+        adapter: { nonLinearity: "tanh" },
+      }),
+      modulesToSave: ["classifier"],
+    }),
+  },
+  {
+    type: "COMPOSITION",
+    variant: "UniPELT",
+    refusedOn: onBlocksOnly("no site of kind attention"),
+    config: config({
+      ...unipelt({
+        prefixTuning: { numVirtualTokens: 3, encoderHiddenSize: 5 },
+        adapter: { reductionFactor: 2, nonLinearity: "tanh" },
+        lora: { r: 2, targetModules: ["query", "value"] },
+      }),
+    }),
+  },
+  {
+    type: "COMPOSITION",
+    variant: "parts that meet",
+    refusedOn: onBlocksOnly("fits targetModules"),
+    config: config({
+      parts: [
+        { method: "LORA", config: { r: 2, targetModules: ["query", "output.dense"] } },
+        {
+          method: "BOTTLENECK",
+          config: { placement: "houlsby", nonLinearity: "identity", initWeights: "mam_adapter", reductionFactor: 3 },
+        },
+        { method: "LN_TUNING", config: {} },
+      ],
+    }),
+  },
+  {
+    type: "COMPOSITION",
+    variant: "a schedule among the parts",
+    refusedOn: onBlocksOnly("fits targetModules"),
+    config: config({
+      parts: [
+        { method: "ADALORA", config: { initR: 3, targetR: 2, totalStep: 50, targetModules: ["value", "up"] } },
+        { method: "IA3", config: { targetModules: ["key"], feedforwardModules: [] }, gated: true },
+      ],
+    }),
+    noise: 0.5,
   },
   { type: "BITFIT", config: {} },
   { type: "LN_TUNING", config: config({ modulesToSave: ["classifier"] }) },

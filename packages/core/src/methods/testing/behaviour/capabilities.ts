@@ -14,7 +14,7 @@ import { encodeModel } from "../../../onnx/write.ts";
 import { quantizeModel } from "../../../quantization/quantize-model.ts";
 import { onnxruntimeNode } from "../../../runtime/onnxruntime-node.ts";
 import type { Feeds } from "../../../runtime/runtime.ts";
-import { declared, parameterCount } from "../../method.ts";
+import { declared, parameterCount, whyNoMixedBatch } from "../../method.ts";
 import type { Ground } from "../grounds.ts";
 import { startValues } from "../start-values.ts";
 import { checkConversion, conversionRefusal } from "./conversion.ts";
@@ -78,6 +78,17 @@ const parameters: Capability = {
     const sites = own.map((plan) => plan.site);
     const counted = own.every((plan, i) => JSON.stringify(plan.config) === JSON.stringify(own[0]?.config) || i === 0);
     const parsed = methodConfig(parseAdapterConfig(method, config));
+    const parts = method.parts?.(parsed);
+    const ofParts = parts?.reduce((sum, part) => {
+      const chosen = plans.flatMap((plan) => (plan.method === part.method ? [plan.site] : []));
+      return sum + parameterCount(part.method, part.own, chosen);
+    }, 0);
+    if (ofParts !== undefined) {
+      const rest = plans.filter((plan) => !parts?.some((part) => part.method === plan.method));
+      const head = rest.flatMap((plan) => plan.parameters).reduce((sum, { shape }) => sum + size(shape), 0);
+      expect(trained).toBe(ofParts + head);
+      return undefined;
+    }
     const formula = counted
       ? parameterCount(method, parsed, sites)
       : own.reduce((sum, { site, config }) => sum + parameterCount(method, config, [site]), 0);
@@ -91,7 +102,7 @@ const starts: Capability = {
   async check({ method, config, inject, start, ground, tried }) {
     expect(start(5)).toEqual(startValues(inject(), 5));
     // What all modules share depends on which modules there are.
-    if (method.shared || method.wholeModel) return undefined;
+    if (method.shared || method.wholeModel || method.parts) return undefined;
     const targets = targetsOn(ground, tried);
     const all = inject().plans.filter(({ site }) => targets.includes(site.name));
     const [last] = all.slice(-1);
@@ -186,7 +197,7 @@ const files: Capability = {
     const read = (method.peft?.read?.(adapter).config ?? adapter.config) as AdapterConfig;
     // Modules that a method chose by itself are named in the file: peft has no defaults for most models.
     const chosen = inject().plans.flatMap(({ site, method: used }) => (used.type === method.type ? [site.name] : []));
-    const targets = method.wholeModel ? {} : { targetModules: read.targetModules ?? chosen };
+    const targets = method.wholeModel || method.parts ? {} : { targetModules: read.targetModules ?? chosen };
     expect(back.config).toEqual({ ...read, ...targets });
     expect(back.tensors).toEqual(adapter.tensors);
     if (adapter.config !== own.config) {
@@ -266,8 +277,10 @@ const configurations: Capability = {
 
 const mixedBatch: Capability = {
   name: "mixed batch",
-  refusal: ({ method }) =>
-    method.noMixedBatch === undefined ? null : { code: "ROWS_UNSUPPORTED", reason: method.noMixedBatch },
+  refusal({ method, config }) {
+    const reason = whyNoMixedBatch(method, parseAdapterConfig(method, config));
+    return reason === null ? null : { code: "ROWS_UNSUPPORTED", reason };
+  },
   async check(trial) {
     await checkMixedBatch(trial, [A, B]);
     return undefined;

@@ -28,7 +28,8 @@ function refusalOn(ground: Ground, tried: TriedConfig): Refusal | null {
 /** The configuration with every module of the ground as a target. */
 function everywhere(ground: Ground, tried: TriedConfig): AdapterConfigInput {
   const { modulesToSave: _, ...config } = configOn(ground, tried);
-  if (methodOf(tried.type).wholeModel) return config;
+  const { wholeModel, parts } = methodOf(tried.type);
+  if (wholeModel || parts) return config;
   return { ...config, targetModules: modulesOf(ground, tried).map((site) => site.name) };
 }
 
