@@ -15,7 +15,7 @@ const costs = "bench/results/method-costs.md";
 export function supportedSection(root: string): string {
   const of = (folder: string, kind: RegExp): Documented[] =>
     documentedExports(join(root, "packages", folder)).filter(({ declaration }) => kind.test(declaration));
-  const constants = of("core/src/methods", /= defineMethod/);
+  const constants = of("core/src/methods", /(=|return) defineMethod/);
   const methods = listMethods().map(({ type, paper, kinds }) => {
     const constant = constants.find(({ declaration }) => declaration.includes(`type: "${type}"`));
     if (!constant) throw new Error(`The method ${type} has no doc comment.`);

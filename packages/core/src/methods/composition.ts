@@ -80,7 +80,7 @@ function together(hooks: readonly { readonly type: string; readonly own: StepHoo
  * It does not merge. `modulesToSave` stands beside the parts and not in them.
  * @param methodOf the registered method of a type.
  */
-export function composition(methodOf: (type: string) => Method): Method<CompositionConfig> {
+export const composition = (methodOf: (type: string) => Method): Method<CompositionConfig> => {
   const partsOf = ({ parts }: CompositionConfig): MethodPart[] => {
     const list = parts.map(({ method: type, config, gated: isGated }): MethodPart => {
       const method = methodOf(type);
@@ -128,7 +128,7 @@ export function composition(methodOf: (type: string) => Method): Method<Composit
         }),
       ),
   });
-}
+};
 
 type Options = Readonly<Record<string, unknown>>;
 
