@@ -1,5 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import * as core from "../../packages/core/src/index.ts";
+import type { Method } from "../../packages/core/src/methods/method.ts";
 import { listMethods } from "../../packages/core/src/methods/registry.ts";
 import { bertConfig } from "../../packages/text/src/models/bert.ts";
 import { distilBertConfig } from "../../packages/text/src/models/distilbert.ts";
@@ -15,9 +17,13 @@ const costs = "bench/results/method-costs.md";
 export function supportedSection(root: string): string {
   const of = (folder: string, kind: RegExp): Documented[] =>
     documentedExports(join(root, "packages", folder)).filter(({ declaration }) => kind.test(declaration));
-  const constants = of("core/src/methods", /(=|return) defineMethod/);
+  const documented = new Map(of("core/src/methods", /./).map((entry) => [entry.name, entry]));
   const methods = listMethods().map(({ type, paper, kinds }) => {
-    const constant = constants.find(({ declaration }) => declaration.includes(`type: "${type}"`));
+    const [name = ""] =
+      Object.entries(core).find(
+        ([, value]) => typeof value === "object" && "keys" in value && (value as Partial<Method>).type === type,
+      ) ?? [];
+    const constant = documented.get(name);
     if (!constant) throw new Error(`The method ${type} has no doc comment.`);
     const source = paper === null ? "" : `[${paper}](https://arxiv.org/abs/${paper})`;
     return [`\`${constant.name}\``, `\`${type}\``, kinds.join(", "), source];
