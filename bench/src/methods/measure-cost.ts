@@ -45,7 +45,7 @@ function setupOf({ model, labels }: StepShape, { type, config }: MeasuredMethod)
   const task = sequenceClassification({ labels: Array.from({ length: labels }, (_, i) => String(i)) });
   const adapted = injectAdapter(model.model, {
     ...{ method: methodOf(type), wantedOutputs: ["logits"], training: true },
-    config: { ...config, modulesToSave: [...model.initialized] } as AdapterConfigInput,
+    config: { ...config, modulesToSave: ["classifier"] } as AdapterConfigInput,
   });
   return {
     training: buildAdapterProgram(adapted, task.loss(taskGraph(adapted, task.head))),

@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
+import { addImported } from "../graph/import-nodes.ts";
 import { cutCache } from "../lowering/cut-cache.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
@@ -153,7 +154,7 @@ export function buildAdapted(model: Model, plans: readonly SitePlan[], training:
     if (adapted.length === 0) return blocks(builder, node);
     // A Split makes the outputs of several modules: it is added once, under other names where they are adapted.
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
-    builder.addNode({ ...node, outputs });
+    addImported(builder, { ...node, outputs }, training);
     for (const { output, uses } of adapted) {
       // Where methods of a composition meet, the later one adapts what the earlier one made.
       const result = uses.reduce(

@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { importGraph } from "../graph/import-graph.ts";
+import { addImported } from "../graph/import-nodes.ts";
 import { type ByRole, whyNoMixedBatch } from "../methods/method.ts";
 import type { Graph, Model, Node, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
@@ -136,7 +137,8 @@ export function buildSeveral(
     });
     if (adapted.length === 0 || !segments) return false;
     const outputs = node.outputs.map((name) => (byOutput.has(name) ? innerName(name) : name));
-    g.addNode({ ...node, inputs: node.inputs.map((name) => ordered.get(name)?.name ?? name), outputs });
+    const inputs = node.inputs.map((name) => ordered.get(name)?.name ?? name);
+    addImported(g, { ...node, inputs, outputs }, training);
     for (const one of adapted) {
       const read = (value: Value): Value => ordered.get(value.name) ?? value;
       const result = severalResults(g, model.graph, one, read, segments);

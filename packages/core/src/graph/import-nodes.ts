@@ -77,6 +77,12 @@ export function dropoutRatio(g: Builder, node: Node): number {
   );
 }
 
+/** A node as it is; in training a Dropout node as a masked one. */
+export function addImported(g: Builder, node: Node, training: boolean): void {
+  if (training && isIdleDropout(node)) addDropout(g, node);
+  else g.addNode(node);
+}
+
 function addDropout(g: Builder, node: Node): void {
   const dropped = g.dropout(g.value(node.inputs[0] ?? ""), dropoutRatio(g, node));
   g.op("Identity", [dropped], {}, { outputs: [node.outputs[0] ?? ""] });
@@ -116,7 +122,8 @@ export function inlineGraph(
   for (const [name, tensor] of graph.initializers) if (!bindings.has(name)) g.initializer(define(name), tensor);
   for (const node of graph.nodes) {
     if (options.training && isIdleDropout(node)) {
-      addDropout(g, { ...node, inputs: renameAll(node.inputs, names), outputs: node.outputs.map(define) });
+      if (!options.replace?.(g, node))
+        addDropout(g, { ...node, inputs: renameAll(node.inputs, names), outputs: node.outputs.map(define) });
       continue;
     }
     const constant = constantOf(node);
