@@ -65,8 +65,9 @@ export function servedPlans({ plans }: AdapterPlan): SitePlan[] {
   const sitesOf = (method: Method): Site[] => plans.flatMap((plan) => (plan.method === method ? [plan.site] : []));
   return plans.map((plan): SitePlan => {
     const { site, method } = plan;
-    const config = method.swap?.config(plan.config);
-    return config ? planSite(site, sitesOf(method), method, config) : plan;
+    if (!method.swap) return plan;
+    const config = method.swap.config(plan.config);
+    return method.swap.otherTensors ? planSite(site, sitesOf(method), method, config) : { ...plan, config };
   });
 }
 

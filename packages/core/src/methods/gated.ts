@@ -79,7 +79,7 @@ export function gated(method: Method): Method {
     ...(swap
       ? {
           swap: {
-            config: swap.config,
+            ...swap,
             tensors: ((tensors, config) => {
               const { gate, gateBias, ...own } = tensors;
               return { ...swap.tensors(own, config), ...(gate && gateBias ? { gate, gateBias } : {}) };

@@ -94,7 +94,9 @@ export const lora = defineMethod<LoraConfig>({
   config: loraConfig,
   defaultTargets: null,
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
-  refuses({ kind }, { initLoraWeights: start, freezeA }) {
+  refuses({ kind }, { initLoraWeights: start, freezeA, useDora, loraBias }) {
+    if (kind !== "linear" && useDora) return "useDora is one of linear modules";
+    if (kind !== "linear" && loraBias) return "loraBias is one of linear modules";
     if (kind !== "linear" && (isJoint(start) || isFromData(start)))
       return `the start "${start}" is one of linear modules`;
     // A starts at zero there: with A frozen nothing would ever change.

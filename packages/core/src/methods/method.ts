@@ -330,6 +330,8 @@ export interface Method<C extends object = object> {
    * the tensors that give the same result under it. A method without it serves adapters of one configuration.
    */
   readonly swap?: {
+    /** What is served has other tensors than what is trained: a plain form of them. */
+    readonly otherTensors?: true;
     config(config: C): C;
     tensors(parameters: ByRole<AdapterTensor>, config: C): ByRole<AdapterTensor>;
   };

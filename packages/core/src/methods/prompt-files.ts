@@ -41,6 +41,7 @@ export function promptForms<C extends Exportable>(
     },
     read: ({ config, tensors }) => ({ config: { ...config, exported: true }, tensors }),
     swap: {
+      otherTensors: true,
       config: (config) => ({ ...config, exported: true }),
       tensors: (tensors, config) => ({ ...tensors, prompt: prompt(tensors, config) }),
     },
