@@ -41,3 +41,6 @@ export function readClaim(name: string): ClaimResult | null {
 
 /** All results, by name. */
 export const readClaims = (): ClaimResult[] => claimNames().flatMap((name) => readClaim(name) ?? []);
+
+/** Names of claims without a result. */
+export const openClaims = (): string[] => claimNames().filter((name) => readClaim(name) === null);
