@@ -89,7 +89,12 @@ const parts: readonly Entry[] = [
   { name: "PaCA", type: "PACA", config: { r: 16, alpha: 16 }, usual: {} },
   { name: "SVF (CLIP-SVD)", type: "SVF", config: {}, budget: "singular values only" },
   { name: "LoLDU", type: "LOLDU", config: { r: 256 }, budget: "pivots only" },
-  { name: "query and value in full", type: "FULL", config: {}, budget: "everything in these modules" },
+  {
+    name: "query and value in full",
+    type: "FULL",
+    config: { targetModules: ["query", "value"] },
+    budget: "everything in these modules",
+  },
 ];
 
 const networks: readonly Entry[] = [
