@@ -60,11 +60,11 @@ test("what was trained is not trained again, and another config is", async () =>
   };
   const first = await compareEntry(runner, entryOf("LoRA"));
   expect(first.learningRate).toBe(1e-2);
-  expect(trained).toEqual(["0.001 1", "0.01 1", "0.1 1", "0.003 1", "0.03 1", "0.01 1", "0.01 2", "0.01 3"]);
+  expect(trained).toEqual(["0.001 1", "0.01 1", "0.1 1", "0.003 1", "0.01 1", "0.01 2", "0.01 3"]);
   expect(await compareEntry(runner, entryOf("LoRA"))).toEqual(first);
-  expect(trained).toHaveLength(8);
+  expect(trained).toHaveLength(7);
   await compareEntry(runner, { ...entryOf("LoRA"), config: { r: 4 } });
-  expect(trained).toHaveLength(16);
+  expect(trained).toHaveLength(14);
 });
 
 test("work in parallel keeps its order", async () => {
