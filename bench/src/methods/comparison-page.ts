@@ -25,7 +25,7 @@ export function comparisonPage(comparison: Comparison): string {
     `${rows.length} systems on one task: WordNet definitions to 25 noun categories, ${sizes.train.toLocaleString("en-US")} definitions to train on, ${epochs} epochs,`,
     `${sizes.test.toLocaleString("en-US")} to test; the embedded backbone (4 layers of 256), adapters at query and value where the method leaves the choice. All`,
     "start from the same classifier, the logistic regression on the frozen encoder's mean states, and train it along at the same rate; it is not",
-    `counted. The learning rate of each is the best on ${sizes.validation.toLocaleString("en-US")} validation definitions, found by one search for all (decades, then half decades);`,
+    `counted. The learning rate of each is the best on ${sizes.validation.toLocaleString("en-US")} validation definitions, found by one search for all (decades, then a half decade);`,
     `the test split is used with that rate alone, with ${seeds.length} seeds (other training data, other start values). Settings come near to the`,
     "trained values of LoRA r 8 where a method can.",
     "",
