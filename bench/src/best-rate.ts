@@ -1,4 +1,5 @@
 import type { ClaimContext } from "./claim.ts";
+import { mean } from "./mean.ts";
 import type { MethodFigures, MethodRun } from "./methods/train-method.ts";
 
 /** A method with its options and the learning rates that it is tried with. */
@@ -15,8 +16,6 @@ export interface BestRate {
   /** Training loss of every step, mean over the seeds. */
   readonly losses: readonly number[];
 }
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** Trains the gloss task with a candidate: one seed for the learning rate, then all. */
 export async function atBestRate(

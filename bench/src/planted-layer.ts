@@ -14,6 +14,7 @@ import {
   methodOf,
   onnxruntimeNode,
   parameterCount,
+  parameterTensors,
   tensorFrom,
   toFloat32Array,
   toModel,
@@ -119,15 +120,9 @@ export async function tunePlanted({
   if (!predictions) throw new RangeError("The layer has an output.");
   const labels = adapted.g.input("labels", "float32", predictions.shape);
   const program = buildAdapterProgram(adapted, meanSquaredError(adapted.g, { predictions, labels }));
-  const start = initialParameters(adapted, seed);
   const engine = await createEngine(onnxruntimeNode, {
     training: program,
-    parameters: Object.fromEntries(
-      adapted.parameters.map(({ name, shape }) => [
-        name,
-        { type: "float32", dims: shape, data: start.get(name) ?? new Float32Array() } as const,
-      ]),
-    ),
+    parameters: parameterTensors(adapted.parameters, initialParameters(adapted, seed)),
     optimizer: { type: "adamw", learningRate },
     ...{ seed, threads: 1, totalSteps: steps },
   });
@@ -167,4 +162,4 @@ export async function bestPlanted(
   return results.reduce((a, b) => (b.residual < a.residual ? b : a));
 }
 
-export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+export { mean } from "./mean.ts";

@@ -31,6 +31,7 @@ import {
   makeMixedSwappable,
   makeSwappable,
   onnxruntimeNode,
+  parameterTensors,
   type RuntimeTensor,
   type Value,
 } from "@onnx-peft/core";
@@ -77,13 +78,7 @@ async function oneTraining(model: Model, rows: number): Promise<() => Promise<un
   const adapted = injectAdapter(model, { ...choice, wantedOutputs, training: true });
   const logits = logitsOf(adapted.outputs);
   const labels = adapted.g.input("labels", "int64", [logits.shape[0] ?? "batch"]);
-  const start = initialParameters(adapted, 1);
-  const parameters = Object.fromEntries(
-    adapted.parameters.map(({ name, shape: dims }) => [
-      name,
-      { type: "float32", dims, data: start.get(name) ?? new Float32Array() } as const,
-    ]),
-  );
+  const parameters = parameterTensors(adapted.parameters, initialParameters(adapted, 1));
   const training = buildAdapterProgram(adapted, crossEntropy(adapted.g, { logits, labels }));
   const engine = await createEngine(onnxruntimeNode, { training, parameters, optimizer, ...common });
   const runs = [feedsOf(model, rows)];

@@ -16,6 +16,7 @@ import {
   splitStratified,
 } from "@onnx-peft/text";
 import type { Claim } from "../claim.ts";
+import { mean } from "../mean.ts";
 
 const backbone = fileURLToPath(new URL("../../../apps/examples/models/wordnet-bert", import.meta.url));
 const runs = fileURLToPath(new URL("../../../runs/claims", import.meta.url));
@@ -73,8 +74,6 @@ async function train(activation: Activation, weight: number, seed: number): Prom
   await tuned.close();
   return { accuracy, density: found.density, surrogate: found.surrogate };
 }
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 export const claim: Claim = {
   id: "deft-density",

@@ -1,5 +1,6 @@
 import { createRandom, searchModules } from "@onnx-peft/core";
 import type { Claim } from "../claim.ts";
+import { mean } from "../mean.ts";
 import {
   type Planted,
   type PlantedResult,
@@ -37,7 +38,6 @@ const jaccard = (a: readonly string[], b: readonly string[]): number => {
   const common = a.filter((name) => b.includes(name)).length;
   return common / (a.length + b.length - common);
 };
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 export const claim: Claim = {
   id: "diffora-modules",

@@ -5,9 +5,11 @@ import {
   injectAdapter,
   lora,
   onnxruntimeNode,
+  parameterTensors,
   searchModules,
 } from "@onnx-peft/core";
 import type { Claim } from "../claim.ts";
+import { mean } from "../mean.ts";
 import { type Planted, plantedFeeds, plantedLoss, plantedProblem } from "../planted-transformer.ts";
 
 const SEEDS = [1, 2, 3, 4, 5];
@@ -37,15 +39,9 @@ async function byGradient({ model, modules, train }: Planted, seed: number): Pro
     training: true,
   });
   const training = buildAdapterProgram(adapted, plantedLoss(adapted));
-  const start = initialParameters(adapted, seed);
   const engine = await createEngine(onnxruntimeNode, {
     ...{ training, seed, threads: 1 },
-    parameters: Object.fromEntries(
-      adapted.parameters.map(({ name, shape }) => [
-        name,
-        { type: "float32", dims: shape, data: start.get(name) ?? new Float32Array() } as const,
-      ]),
-    ),
+    parameters: parameterTensors(adapted.parameters, initialParameters(adapted, seed)),
     // B starts at zero, so after one step it is minus its gradient.
     optimizer: { type: "sgd", learningRate: 1 },
   });
@@ -75,7 +71,6 @@ export const claim: Claim = {
       hits.gate.push(found.gate);
       hits.gradient.push(found.gradient);
     }
-    const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
     return {
       figures: {
         "found by gates, of three": mean(hits.gate),

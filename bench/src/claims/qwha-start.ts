@@ -10,6 +10,7 @@ import {
   quantizeModel,
 } from "@onnx-peft/core";
 import { type Claim, type ClaimContext, glossSizes } from "../claim.ts";
+import { mean } from "../mean.ts";
 import { type MethodFigures, type MethodRun, trainMethod } from "../methods/train-method.ts";
 
 const SEEDS = [1, 2, 3];
@@ -61,8 +62,6 @@ async function train(context: ClaimContext, run: MethodRun): Promise<MethodFigur
     return trainMethod({ ...gloss, model, original }, run, { validation: true, test: true });
   });
 }
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 async function judge(context: ClaimContext, name: keyof typeof systems) {
   const { rates, ...setting } = systems[name];

@@ -1,5 +1,6 @@
 import { spearman } from "@onnx-peft/core";
 import type { Claim } from "../claim.ts";
+import { mean } from "../mean.ts";
 import { type PlantedResult, plantedProblem, trainPlanted } from "../planted-transformer.ts";
 
 const SEEDS = [1, 2, 3];
@@ -18,8 +19,6 @@ const systems = {
   LoRA: { type: "LORA", config: { r: REFERENCE, alpha: REFERENCE } },
 };
 type Name = keyof typeof systems;
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 export const claim: Claim = {
   id: "tri-adapt-growth",

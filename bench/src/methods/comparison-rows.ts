@@ -1,3 +1,4 @@
+import { mean } from "../mean.ts";
 import type { EntryResult, StoredRun } from "./compare-methods.ts";
 import { type Entry, settingOf } from "./entry.ts";
 
@@ -24,8 +25,6 @@ export interface ComparisonRow {
 }
 
 export const BASELINE = "frozen encoder + linear head";
-
-const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 
 /** The frozen encoder with its fitted classifier. */
 export const baselineRow = (accuracies: readonly number[]): ComparisonRow => ({

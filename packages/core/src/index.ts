@@ -1,4 +1,11 @@
-export { type Adapter, adapterOf, initialParameters, type TensorValues, trainedCount } from "./adapters/adapter.ts";
+export {
+  type Adapter,
+  adapterOf,
+  initialParameters,
+  parameterTensors,
+  type TensorValues,
+  trainedCount,
+} from "./adapters/adapter.ts";
 export { type AdapterSet, createAdapterSet } from "./adapters/adapter-set.ts";
 export { applyAdapter, embedAdapter } from "./adapters/apply-adapter.ts";
 export { type ArrowOptions, arrowAdapter } from "./adapters/arrow.ts";

@@ -1,7 +1,5 @@
-import { nearestName } from "../config/nearest-name.ts";
-import { PeftError } from "../errors.ts";
-import type { RuntimeTensor } from "../runtime/runtime.ts";
 import type { Adapter } from "./adapter.ts";
+import { type AdapterFeeds, createNamedFeeds } from "./named-feeds.ts";
 import { adapterFeeds, type SwappableModel } from "./swappable.ts";
 
 /** Several named adapters of one swappable model. */
@@ -19,7 +17,7 @@ export interface AdapterSet {
   /** Forgets an adapter; when it was active none is afterwards. @throws PeftError UNKNOWN_ADAPTER */
   delete(name: string): void;
   /** Feeds for the next run: of the adapter in effect, or of a named one (null: of none). */
-  feeds(name?: string | null): Readonly<Record<string, RuntimeTensor>>;
+  feeds(name?: string | null): AdapterFeeds;
 }
 
 /**
@@ -33,34 +31,23 @@ export interface AdapterSet {
  * await session.run({ ...inputs, ...set.feeds() });
  */
 export function createAdapterSet(swappable: SwappableModel): AdapterSet {
-  const prepared = new Map<string, Readonly<Record<string, RuntimeTensor>>>();
+  const adapters = createNamedFeeds();
   const neutral = adapterFeeds(swappable, null);
   let chosen: string | null = null;
   let enabled = true;
-  const known = (name: string): Readonly<Record<string, RuntimeTensor>> => {
-    const feeds = prepared.get(name);
-    if (feeds) return feeds;
-    const near = nearestName(name, prepared.keys());
-    throw new PeftError("UNKNOWN_ADAPTER", `There is no adapter "${name}".`, {
-      hint: near ? `Did you mean "${near}"?` : `Adapters are [${[...prepared.keys()].join(", ")}].`,
-    });
-  };
   return {
     get names() {
-      return [...prepared.keys()];
+      return adapters.names;
     },
     get active() {
       return enabled ? chosen : null;
     },
     add(name, adapter) {
-      if (prepared.has(name)) {
-        throw new PeftError("ADAPTER_EXISTS", `There is an adapter "${name}" already.`, { hint: "Delete it first." });
-      }
-      prepared.set(name, adapterFeeds(swappable, adapter));
+      adapters.add(name, () => adapterFeeds(swappable, adapter));
       chosen ??= name;
     },
     setActive(name) {
-      known(name);
+      adapters.get(name);
       chosen = name;
       enabled = true;
     },
@@ -71,13 +58,12 @@ export function createAdapterSet(swappable: SwappableModel): AdapterSet {
       enabled = true;
     },
     delete(name) {
-      known(name);
-      prepared.delete(name);
+      adapters.delete(name);
       if (chosen === name) chosen = null;
     },
     feeds(name) {
-      if (typeof name === "string") return known(name);
-      return name === null || !enabled || chosen === null ? neutral : known(chosen);
+      if (typeof name === "string") return adapters.get(name);
+      return name === null || !enabled || chosen === null ? neutral : adapters.get(chosen);
     },
   };
 }

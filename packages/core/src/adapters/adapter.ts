@@ -5,6 +5,7 @@ import type { AdapterTensor, ByRole, FrozenSite, Method } from "../methods/metho
 import { methodOf } from "../methods/registry.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { createRandom, streamSeed } from "../random/random.ts";
+import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { fitNames } from "./fit-names.ts";
 import type { AdapterPlan } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
@@ -56,6 +57,23 @@ export function initialParameters(
     }
   }
   return values;
+}
+
+/**
+ * Values of parameters as tensors of their shapes: what engines take and sessions are fed.
+ * @throws PeftError PARAMETER for a parameter without a value
+ */
+export function parameterTensors(
+  parameters: readonly AdapterParameter[],
+  values: ReadonlyMap<string, Float32Array>,
+): Record<string, RuntimeTensor> {
+  return Object.fromEntries(
+    parameters.map(({ name, shape }): [string, RuntimeTensor] => {
+      const data = values.get(name);
+      if (!data) throw new PeftError("PARAMETER", `No value was given for the parameter "${name}".`);
+      return [name, { type: "float32", dims: shape, data }];
+    }),
+  );
 }
 
 /** Values of a tensor; with dimensions where its free axes may have grown. */

@@ -3,7 +3,7 @@ import type { Method } from "../methods/method.ts";
 import type { ElementType } from "../onnx/element-type.ts";
 import type { Dim, Model, Value } from "../onnx/ir.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
-import { type Adapter, adapterOf, initialParameters } from "./adapter.ts";
+import { type Adapter, adapterOf, initialParameters, parameterTensors } from "./adapter.ts";
 import { type AdaptedGraph, type AdapterPlan, type InjectOptions, planAdapter, unrounded } from "./inject.ts";
 import { parametersOf } from "./parameters.ts";
 import { rowLayoutAt } from "./row-layout.ts";
@@ -110,11 +110,8 @@ export function initialSeveral(
   const tensors: [string, RuntimeTensor][] = [];
   for (const [member, { alone }] of members) {
     const seed = typeof seeds === "object" ? (seeds[member] ?? 42) : seeds;
-    const values = initialParameters(alone, seed, made[member]);
-    for (const { name, shape } of alone.parameters) {
-      const data = values.get(name) ?? new Float32Array();
-      tensors.push([severalName(member, name), { type: "float32", dims: shape, data }]);
-    }
+    const own = parameterTensors(alone.parameters, initialParameters(alone, seed, made[member]));
+    for (const [name, tensor] of Object.entries(own)) tensors.push([severalName(member, name), tensor]);
   }
   return Object.fromEntries(tensors);
 }

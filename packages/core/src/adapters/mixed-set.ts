@@ -1,12 +1,11 @@
-import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { cutCache } from "../lowering/cut-cache.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model } from "../onnx/ir.ts";
-import type { RuntimeTensor } from "../runtime/runtime.ts";
 import type { Adapter } from "./adapter.ts";
 import { type InjectOptions, planAdapter } from "./inject.ts";
 import { type MixedModel, rowFeeds, severalModel } from "./mixed.ts";
+import { type AdapterFeeds, createNamedFeeds } from "./named-feeds.ts";
 import { BASE_ROWS } from "./row-segments.ts";
 import { renamedPlans, severalName } from "./several.ts";
 import { findSites } from "./sites.ts";
@@ -14,8 +13,6 @@ import { adapterFeeds, type ServedSites, servedPlans } from "./swappable.ts";
 
 /** A model with places for several adapters, which are fed, and of which each row of a batch uses one or none. */
 export interface MixedSwappableModel extends MixedModel, ServedSites {}
-
-type Row = Readonly<Record<string, RuntimeTensor>>;
 
 /** Adapters by name, any number of them, for batches of one session. */
 export interface MixedSet {
@@ -28,7 +25,7 @@ export interface MixedSet {
    * Feeds of a run in which row i uses the adapter `rows[i]`, "__base__" for none.
    * @throws PeftError UNKNOWN_ADAPTER; TOO_MANY_ADAPTERS when a batch uses more adapters than the model has places
    */
-  feeds(rows: readonly string[]): Row;
+  feeds(rows: readonly string[]): AdapterFeeds;
 }
 
 /**
@@ -61,30 +58,16 @@ export function makeMixedSwappable<C extends object>(
 
 /** Keeps named adapters for batches of a {@link MixedSwappableModel}; an adapter's feeds are prepared once. */
 export function createMixedSet(mixed: MixedSwappableModel): MixedSet {
-  const prepared = new Map<string, Row>();
+  const adapters = createNamedFeeds(BASE_ROWS);
   const neutral = adapterFeeds(mixed, null);
-  const known = (name: string): Row => {
-    const feeds = prepared.get(name);
-    if (feeds) return feeds;
-    const near = nearestName(name, prepared.keys());
-    throw new PeftError("UNKNOWN_ADAPTER", `There is no adapter "${name}".`, {
-      hint: near ? `Did you mean "${near}"?` : `Adapters are [${[...prepared.keys()].join(", ")}].`,
-    });
-  };
   return {
     get names() {
-      return [...prepared.keys()];
+      return adapters.names;
     },
     add(name, adapter) {
-      if (prepared.has(name) || name === BASE_ROWS) {
-        throw new PeftError("ADAPTER_EXISTS", `There is an adapter "${name}" already.`, { hint: "Delete it first." });
-      }
-      prepared.set(name, adapterFeeds(mixed, adapter));
+      adapters.add(name, () => adapterFeeds(mixed, adapter));
     },
-    delete(name) {
-      known(name);
-      prepared.delete(name);
-    },
+    delete: adapters.delete,
     feeds(rows) {
       const used = [...new Set(rows)].filter((name) => name !== BASE_ROWS);
       if (used.length > mixed.names.length) {
@@ -95,13 +78,13 @@ export function createMixedSet(mixed: MixedSwappableModel): MixedSet {
         );
       }
       const placeOf = new Map(used.map((name, i) => [name, mixed.names[i] as string]));
-      const adapters = mixed.names.flatMap((place, i) => {
+      const placed = mixed.names.flatMap((place, i) => {
         const name = used[i];
-        const feeds = name === undefined ? neutral : known(name);
+        const feeds = name === undefined ? neutral : adapters.get(name);
         return Object.entries(feeds).map(([tensor, value]) => [severalName(place, tensor), value] as const);
       });
       return {
-        ...Object.fromEntries(adapters),
+        ...Object.fromEntries(placed),
         ...rowFeeds(
           mixed.names,
           rows.map((name) => placeOf.get(name) ?? name),

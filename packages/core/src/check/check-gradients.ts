@@ -1,5 +1,5 @@
 import type { Adapter } from "../adapters/adapter.ts";
-import { adapterOf, initialParameters } from "../adapters/adapter.ts";
+import { adapterOf, initialParameters, parameterTensors } from "../adapters/adapter.ts";
 import { type AdaptedGraph, injectAdapter, trainableValues } from "../adapters/inject.ts";
 import type { AdapterParameter } from "../adapters/parameters.ts";
 import type { AdapterConfigInput } from "../adapters/select.ts";
@@ -159,11 +159,8 @@ interface Program {
 }
 
 function feedsOf({ session, given, cotangents, parameters }: Program, values: ReadonlyMap<string, Float32Array>) {
-  const feeds: Record<string, RuntimeTensor> = { ...given };
+  const feeds: Record<string, RuntimeTensor> = { ...given, ...parameterTensors(parameters, values) };
   for (const [name, tensor] of cotangents) feeds[lossName(name)] = tensor;
-  for (const { name, shape } of parameters) {
-    feeds[name] = { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() };
-  }
   return Object.fromEntries(Object.entries(feeds).filter(([name]) => session.inputNames.includes(name)));
 }
 

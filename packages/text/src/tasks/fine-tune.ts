@@ -19,6 +19,7 @@ import {
   type ParameterGroup,
   PeftError,
   type Penalty,
+  parameterTensors,
   type RuntimeTensor,
   type StartTensor,
   type TargetConfig,
@@ -208,13 +209,7 @@ export function startValues(
   seed: number | string,
   made?: ReadonlyMap<string, Float32Array>,
 ): Record<string, RuntimeTensor> {
-  const values = initialParameters(adapted, seed, made);
-  return Object.fromEntries(
-    adapted.parameters.map(({ name, shape }) => [
-      name,
-      { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() },
-    ]),
-  );
+  return parameterTensors(adapted.parameters, initialParameters(adapted, seed, made));
 }
 
 /** @throws PeftError PARAMETER for tensors that the adapter does not have, or of another shape */

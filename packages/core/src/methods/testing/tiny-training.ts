@@ -1,3 +1,4 @@
+import { parameterTensors } from "../../adapters/adapter.ts";
 import { type AdaptedGraph, injectAdapter } from "../../adapters/inject.ts";
 import type { AdapterConfigInput } from "../../adapters/select.ts";
 import type { Builder } from "../../graph/builder.ts";
@@ -113,12 +114,7 @@ export async function tinyTraining(
   changed?.(start);
   const engine = await createEngine(onnxruntimeNode, {
     training: program,
-    parameters: Object.fromEntries(
-      adapted.parameters.map(({ name, shape }) => [
-        name,
-        { type: "float32", dims: shape, data: start.get(name) ?? new Float32Array() } as const,
-      ]),
-    ),
+    parameters: parameterTensors(adapted.parameters, start),
     optimizer: optimizer ?? { type: "adamw", learningRate },
     seed,
     threads: 1,

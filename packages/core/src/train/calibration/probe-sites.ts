@@ -1,4 +1,4 @@
-import { initialParameters } from "../../adapters/adapter.ts";
+import { initialParameters, parameterTensors } from "../../adapters/adapter.ts";
 import { type AdaptedGraph, type InjectOptions, injectAdapter } from "../../adapters/inject.ts";
 import { planSites, type SitePlan } from "../../adapters/parameters.ts";
 import { PeftError } from "../../errors.ts";
@@ -49,12 +49,6 @@ export function probeSites<C extends object>(model: Model, options: InjectOption
     }
     return { plan, x: g.concat(inputs, 0), outputs: plan.site.uses.map(({ output }) => g.value(output)) };
   });
-  const values = initialParameters(adapted, 0);
-  const parameters = Object.fromEntries(
-    adapted.parameters.map(({ name, shape }) => [
-      name,
-      { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() } as const,
-    ]),
-  );
+  const parameters = parameterTensors(adapted.parameters, initialParameters(adapted, 0));
   return { adapted, sites, parameters };
 }

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { initialParameters } from "../../adapters/adapter.ts";
+import { initialParameters, parameterTensors } from "../../adapters/adapter.ts";
 import { type AdaptedGraph, injectAdapter } from "../../adapters/inject.ts";
 import type { AdapterConfigInput } from "../../adapters/select.ts";
 import type { TargetConfig } from "../../adapters/targets.ts";
@@ -12,7 +12,7 @@ import type { Model } from "../../onnx/ir.ts";
 import type { ParameterGroup } from "../../optim/optimizer-config.ts";
 import { learningRateAt } from "../../optim/schedule.ts";
 import { onnxruntimeNode } from "../../runtime/onnxruntime-node.ts";
-import type { Feeds, RuntimeTensor } from "../../runtime/runtime.ts";
+import type { Feeds } from "../../runtime/runtime.ts";
 import { buildAdapterProgram } from "../adapter-program.ts";
 import { batchCount } from "../batch-order.ts";
 import { createBatches } from "../batches.ts";
@@ -94,12 +94,7 @@ export async function searchModules<Sample>(search: ModuleSearch<Sample>): Promi
   const names = adapted.plans.filter((plan) => plan.method.type === gatedLora.type).map((plan) => plan.site.name);
   const training = inTurns(buildAdapterProgram(adapted, search.loss(adapted)));
   const values = initialParameters(adapted, options.seed);
-  const parameters = Object.fromEntries(
-    adapted.parameters.map(({ name, shape }): [string, RuntimeTensor] => [
-      name,
-      { type: "float32", dims: shape, data: values.get(name) ?? new Float32Array() },
-    ]),
-  );
+  const parameters = parameterTensors(adapted.parameters, values);
   const weights = training.parameters.filter((name) => name !== GATES);
   const groups = search.groups?.(weights) ?? [];
   const batchesOf = alternatingBatches(search, { training, parameters, groups }, config);
