@@ -1,10 +1,13 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { createBuilder } from "../../graph/builder.ts";
+import { toModel } from "../../graph/to-model.ts";
 import { prepareModel } from "../../lowering/lower-model.ts";
 import { methodOf } from "../../methods/registry.ts";
-import type { Model } from "../../onnx/ir.ts";
+import type { Model, Value } from "../../onnx/ir.ts";
 import { readModel } from "../../onnx/read.ts";
+import { tensorFrom } from "../../onnx/tensor.ts";
 import { encodeModel } from "../../onnx/write.ts";
 import { onnxruntimeNode } from "../../runtime/onnxruntime-node.ts";
 import type { Feeds, RuntimeTensor } from "../../runtime/runtime.ts";
@@ -47,6 +50,22 @@ test.each(files)("%s", async (file, name, keyHeads, positions) => {
   expect(blocks[0]?.attention).toEqual({ ...sizes, isPacked: packed, hasOutput: true });
   expect(blocks[0]?.block?.key?.slice).toEqual(packed ? { start: 32, size: 32, total: 96 } : null);
   expect(findPositions(model).length).toBe(positions);
+});
+
+test("a file with more ways to a value than can be walked is looked at all the same", () => {
+  const g = createBuilder(17);
+  const [q, k] = [g.input("q", "float32", [1, 2, "n", 4]), g.input("k", "float32", [1, 2, 4, "n"])];
+  let [scores, index] = [g.matMul(q, k), g.cast(g.input("counts", "int32", ["n"]), "int64")];
+  for (let level = 0; level < 30; level++) {
+    scores = g.op("Max", [scores, scores, scores, scores])[0] as Value;
+    index = g.op("Max", [index, index, index, index])[0] as Value;
+  }
+  const table = g.initializer("table", tensorFrom("float32", [3, 2], [1, 2, 3, 4, 5, 6]));
+  g.output(g.gather(table, index), "rows");
+  g.output(g.matMul(g.softmax(scores), g.input("v", "float32", [1, 2, "n", 4])), "y");
+  const model = toModel(g.finish(), 17);
+  expect(findAttention(model, [])).toEqual([]);
+  expect(findPositions(model)).toEqual([]);
 });
 
 test("attention of another sequence is told apart", async () => {

@@ -5,7 +5,7 @@ import type { Model, Node } from "../../onnx/ir.ts";
 import { opsetOf } from "../../onnx/opset.ts";
 import type { AttentionBlock, AttentionSizes, Projection, ScoreStep, Site } from "../site.ts";
 import { type LinearUses, linearUses, traceOutput, traceProjection } from "./trace-projection.ts";
-import { isMove, scaling, unmoved, type Walk, walkOf } from "./walk.ts";
+import { isMove, remembered, scaling, unmoved, type Walk, walkOf } from "./walk.ts";
 
 /** How many nodes may lie between softmax and either product; ten do in the longest export known. */
 const reach = 24;
@@ -23,7 +23,11 @@ const probabilityOps = new Set(["Identity", "Cast", "Dropout", "Reshape", "Slice
 function valueProduct(walk: Walk, softmax: Node): { readonly node: Node; readonly dropout: number } | null {
   const pending = [{ name: softmax.outputs[0] ?? "", dropout: 0, depth: 0 }];
   const found = new Map<Node, number>();
+  const seen = new Set<string>();
   for (let next = pending.pop(); next; next = pending.pop()) {
+    const key = `${next.depth}:${next.dropout}:${next.name}`;
+    if (seen.has(key)) continue;
+    seen.add(key);
     for (const node of walk.readers(next.name)) {
       if (isProduct(node) && node.inputs[0] === next.name) found.set(node, next.dropout);
       else if (node.domain === "" && probabilityOps.has(node.op) && next.depth < reach) {
@@ -45,43 +49,47 @@ interface Scores {
  * The product of queries and keys that scores come from. Scaling and a soft cap are steps; what masks and position biases
  * add, choose or limit says nothing about other keys and is left out.
  */
-function keyProduct(walk: Walk, name: string, depth = 0): Scores | null {
-  const node = walk.producer(name);
-  if (!node || depth > reach) return null;
-  if (isProduct(node)) {
-    const isConstant = node.inputs.some((input) => walk.g.tensorOf(input) !== null);
-    return isConstant ? null : { node, steps: [] };
-  }
-  if (node.domain !== "") return null;
-  const behind = (input: string | undefined): Scores | null => keyProduct(walk, input ?? "", depth + 1);
-  const onlyOne = (inputs: readonly string[]): Scores | null => {
-    const found = inputs.flatMap((input) => behind(input) ?? []);
-    return found.length === 1 ? (found[0] ?? null) : null;
-  };
-  const withStep = (scores: Scores | null, step: ScoreStep): Scores | null =>
-    scores && { ...scores, steps: [...scores.steps, step] };
-  switch (node.op) {
-    case "Identity":
-    case "Cast":
-    case "Reshape":
-      return behind(node.inputs[0]);
-    case "Tanh":
-      return withStep(behind(node.inputs[0]), { op: "Tanh" });
-    case "Mul":
-    case "Div": {
-      const scaled = scaling(walk, node);
-      return scaled && withStep(behind(scaled.of), { op: node.op, by: scaled.by });
+function keyProduct(walk: Walk, scores: string): Scores | null {
+  const search = remembered((name: string, depth: number): Scores | null => {
+    const node = walk.producer(name);
+    if (!node || depth > reach) return null;
+    if (isProduct(node)) {
+      const isConstant = node.inputs.some((input) => walk.g.tensorOf(input) !== null);
+      return isConstant ? null : { node, steps: [] };
     }
-    case "Where":
-      return onlyOne(node.inputs.slice(1));
-    case "Add":
-    case "Max":
-    case "Concat":
-      return onlyOne(node.inputs);
-    default:
-      return null;
-  }
+    if (node.domain !== "") return null;
+    const behind = (input: string | undefined): Scores | null => search(input ?? "", depth + 1);
+    const onlyOne = (inputs: readonly string[]): Scores | null => {
+      const found = inputs.flatMap((input) => behind(input) ?? []);
+      return found.length === 1 ? (found[0] ?? null) : null;
+    };
+    switch (node.op) {
+      case "Identity":
+      case "Cast":
+      case "Reshape":
+        return behind(node.inputs[0]);
+      case "Tanh":
+        return withStep(behind(node.inputs[0]), { op: "Tanh" });
+      case "Mul":
+      case "Div": {
+        const scaled = scaling(walk, node);
+        return scaled && withStep(behind(scaled.of), { op: node.op, by: scaled.by });
+      }
+      case "Where":
+        return onlyOne(node.inputs.slice(1));
+      case "Add":
+      case "Max":
+      case "Concat":
+        return onlyOne(node.inputs);
+      default:
+        return null;
+    }
+  });
+  return search(scores, 0);
 }
+
+const withStep = (scores: Scores | null, step: ScoreStep): Scores | null =>
+  scores && { ...scores, steps: [...scores.steps, step] };
 
 /** Scaling of keys behind their projection, in the order in which it happens, and the heads before they were repeated. */
 function keySide(walk: Walk, name: string): { readonly steps: readonly ScoreStep[]; readonly repeated: number | null } {

@@ -14,7 +14,11 @@ export interface Walk {
 export function walkOf(g: Builder): Walk {
   const readers = new Map<string, Node[]>();
   for (const node of g.nodes) {
-    for (const name of new Set(node.inputs)) readers.set(name, [...(readers.get(name) ?? []), node]);
+    for (const name of new Set(node.inputs)) {
+      const list = readers.get(name);
+      if (list) list.push(node);
+      else readers.set(name, [node]);
+    }
   }
   return {
     g,
@@ -44,4 +48,17 @@ export function scaling(walk: Walk, node: Node): { readonly of: string; readonly
   const [a = "", b = ""] = node.inputs;
   if (isNumber(walk.g.value(b))) return { of: a, by: b };
   return node.op === "Mul" && isNumber(walk.g.value(a)) ? { of: b, by: a } : null;
+}
+
+/**
+ * The same function with every answer given once. Searches of bounded depth meet a value again on every way to it, and a file may
+ * have as many ways as it likes.
+ */
+export function remembered<T>(search: (name: string, depth: number) => T): (name: string, depth: number) => T {
+  const known = new Map<string, T>();
+  return (name, depth) => {
+    const key = `${depth}:${name}`;
+    if (!known.has(key)) known.set(key, search(name, depth));
+    return known.get(key) as T;
+  };
 }
