@@ -3,7 +3,7 @@ import { PeftError } from "../errors.ts";
 import { snakeFromCamel } from "../formats/peft/config-case.ts";
 import { sharedPrefix } from "../formats/peft/keys.ts";
 import { full } from "../methods/full.ts";
-import type { AdapterTensor, Method } from "../methods/method.ts";
+import { type AdapterTensor, fileTypes, type Method } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
 import type { TensorData } from "../onnx/ir.ts";
 import { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
@@ -108,9 +108,10 @@ export function fromPeft({
   }
   const data = new Map<string, AdapterTensor>();
   for (const [name, tensor] of withoutCopies(method, tensors)) {
-    const { type, dims } = tensor;
-    if (type !== "int32" && type !== "int64") data.set(name, { dims, data: toFloat32Array(tensor) });
-    else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType: type });
+    const { dims } = tensor;
+    const fileType = fileTypes.find((type) => type === tensor.type);
+    if (fileType === undefined) data.set(name, { dims, data: toFloat32Array(tensor) });
+    else data.set(name, { dims, data: Float32Array.from(toNumbers(tensor)), fileType });
   }
   const parsed = parseAdapterConfig(method, own);
   const { pieces, read } = method.peft ?? {};

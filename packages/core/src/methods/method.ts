@@ -23,7 +23,7 @@ export interface ParameterSpec {
   /** Default true; false for what the config and the base model determine: it is made again when a file is read. */
   readonly saved?: boolean;
   /** Element type in files. Values are float32 everywhere else (exact for integers below 2^24). Default float32. */
-  readonly fileType?: "int32" | "int64";
+  readonly fileType?: FileType;
   /** What stands for "no adapter": one value for every entry, or values from the base; default 0. Free axes are empty. */
   readonly neutral?: number | ((frozen: FrozenSite) => Float32Array);
   /** Entries that are trained, where the others are zero and stay so; default all. */
@@ -44,12 +44,16 @@ export interface WitnessInput {
   made(role: string): AdapterTensor;
 }
 
+/** Element types of whole numbers in files. */
+export const fileTypes = ["uint8", "int16", "int32", "int64"] as const;
+export type FileType = (typeof fileTypes)[number];
+
 /** A tensor of an adapter. */
 export interface AdapterTensor {
   readonly dims: readonly number[];
   readonly data: Float32Array;
   /** Element type in files, where that is not float32. */
-  readonly fileType?: "int32" | "int64";
+  readonly fileType?: FileType;
 }
 
 /** A value that is fed for every row of the batch beside the model's inputs: a graph input [batch, ...shape]. */

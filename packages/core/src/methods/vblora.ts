@@ -6,6 +6,7 @@ import { normal, uniform } from "./init.ts";
 import { scaledProduct } from "./matrix.ts";
 import { type AdapterTensor, defineMethod } from "./method.ts";
 import { sizeError } from "./sizes.ts";
+import { chosenVectors, fromChosen, withoutLogits } from "./vblora-files.ts";
 
 // 1. Config
 export const vbloraConfig = z.strictObject({
@@ -19,8 +20,8 @@ export const vbloraConfig = z.strictObject({
   dropout: z.number().min(0).lt(1).default(0),
   initVectorBankBound: z.number().positive().default(0.02),
   initLogitsStd: z.number().positive().default(0.1),
-  /** Files with nothing but the chosen vectors cannot be trained further and are not read. */
-  saveOnlyTopkWeights: z.literal(false).default(false),
+  /** Files hold the chosen vectors and their shares, and no logits: an adapter that is read from one keeps its choice. */
+  saveOnlyTopkWeights: z.boolean().default(false),
 });
 export type VbloraConfig = z.output<typeof vbloraConfig>;
 
@@ -37,12 +38,9 @@ function mixed(logits: AdapterTensor, bank: AdapterTensor, topk: number): Float6
   const pieces = logits.data.length / vectors;
   const result = new Float64Array(pieces * length);
   for (let p = 0; p < pieces; p++) {
-    const row = logits.data.subarray(p * vectors, (p + 1) * vectors);
-    const best = [...row.keys()].sort((a, b) => (row[b] as number) - (row[a] as number) || a - b).slice(0, topk);
-    const powers = best.map((k) => Math.exp((row[k] as number) - (row[best[0] as number] as number)));
-    const total = powers.reduce((a, b) => a + b, 0);
-    best.forEach((k, n) => {
-      const weight = (powers[n] as number) / total;
+    const { places, shares } = chosenVectors(logits.data.subarray(p * vectors, (p + 1) * vectors), topk);
+    places.forEach((k, n) => {
+      const weight = shares[n] as number;
       for (let i = 0; i < length; i++)
         result[p * length + i] = (result[p * length + i] as number) + weight * (bank.data[k * length + i] as number);
     });
@@ -96,5 +94,9 @@ export const vblora = defineMethod<VbloraConfig>({
   // 5. Keys
   keys: { logitsA: "vblora_logits_A", logitsB: "vblora_logits_B" },
   sharedKeys: { bank: "base_model.vblora_vector_bank" },
-  peft: { names: { dropout: "vblora_dropout" }, only: { bias: ["none"] } },
+  peft: {
+    names: { dropout: "vblora_dropout" },
+    only: { bias: ["none"] },
+    pieces: { write: withoutLogits, read: fromChosen },
+  },
 });
