@@ -186,6 +186,7 @@ export { type PolyConfig, poly } from "./methods/poly.ts";
 export { type PrefixTuningConfig, prefixTuning } from "./methods/prefix-tuning.ts";
 export { type PromptTuningConfig, promptTuning } from "./methods/prompt-tuning.ts";
 export { type PsoftConfig, psoft } from "./methods/psoft.ts";
+export { type PveraConfig, pvera } from "./methods/pvera.ts";
 export { type QwhaConfig, qwha } from "./methods/qwha.ts";
 export { type RandloraConfig, randlora } from "./methods/randlora.ts";
 export { composed, listMethods, methodOf } from "./methods/registry.ts";

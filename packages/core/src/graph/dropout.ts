@@ -13,7 +13,7 @@ export const dropoutMaskName = (site: number): string => `${PREFIX}${site}`;
 export const isDropoutMask = (input: string): boolean => input.startsWith(PREFIX);
 
 /** What a random input of a training graph is drawn from: a mask of dropout with that probability, or a distribution. */
-export type Draw = number | "logistic";
+export type Draw = number | "logistic" | "normal";
 
 /** What a graph with dropout expects to be fed. Sites are numbered in the order they were added. */
 export interface DropoutPlan {
@@ -60,6 +60,10 @@ export function dropoutOps(core: GraphCore, ops: ReturnType<typeof elementwiseOp
      */
     logisticNoise(x: Value): Value {
       return training ? ops.add(x, random(x, "logistic")) : x;
+    },
+    /** x + e * deviation() with e standard normal, in training; x otherwise, and then the deviation is not computed. Same shapes. */
+    normalNoise(x: Value, deviation: () => Value): Value {
+      return training ? ops.add(x, ops.mul(random(x, "normal"), deviation())) : x;
     },
   };
 }

@@ -68,6 +68,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "Two products of rank r (256 by default), so more arithmetic than LoRA of rank 8 although it trains far less.",
     source: "Kopiczko et al. 2023. Files of `peft`.",
   },
+  PVERA: {
+    title: "PVeRA",
+    parameters: "2 r + out",
+    use: "VeRA where inputs are ambiguous or samples few: in training the inner values are drawn from a normal distribution that follows from the input, which acts like a learned dropout. What is saved and served is the mean, a plain VeRA that merges.",
+    avoid:
+      "Where a training has to show little noise, or where the distribution itself is wanted at inference: `sample_at_inference` is refused, since a session gives one result.",
+    cost: "In training a second product with the input, a random value for each token and inner value, and twice VeRA's projection of the input in memory; nothing more than VeRA afterwards.",
+    source: "Fillioux et al. 2025. Files of `peft`.",
+  },
   VBLORA: {
     title: "VB-LoRA",
     parameters: "r numVectors (in + out) / vectorLength, and numVectors · vectorLength once",

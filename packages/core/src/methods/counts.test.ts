@@ -14,6 +14,7 @@ import { type Method, parameterCount, siteConfig } from "./method.ts";
 import { mos } from "./mos.ts";
 import { paca } from "./paca.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
+import { pvera } from "./pvera.ts";
 import { randlora } from "./randlora.ts";
 import { tinyLora } from "./tinylora.ts";
 import { vera } from "./vera.ts";
@@ -94,6 +95,7 @@ const ffn = base.filter((s) => s.name.endsWith("output.dense") && !s.name.includ
 
 test.each([
   ["VeRA r 1024, RoBERTa-base query and value", vera, { r: 1024 }, attention, 43_008 + 1024 * 768 * 2],
+  ["PVeRA r 256, twice VeRA's d", pvera, { r: 256 }, attention, 24 * (512 + 768) + 3 * 256 * 768],
   ["MoS e 2", mos, { r: 8, equivalentRank: 2, privateRank: 1, shardsPerVector: 4 }, attention, 2 * 24 * 1536],
   ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
   ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],

@@ -17,6 +17,7 @@ import { miss } from "./miss.ts";
 import { mos } from "./mos.ts";
 import { oft } from "./oft.ts";
 import { paca } from "./paca.ts";
+import { pvera } from "./pvera.ts";
 import { randlora } from "./randlora.ts";
 import { shira } from "./shira.ts";
 import { tinyLora } from "./tinylora.ts";
@@ -99,6 +100,12 @@ describe("equal to LoRA", () => {
       changeOf(vera, { r: 3 }, { A, B, b, d }).weight,
       changeOf(lora, { r: 3, alpha: 3 }, { A: right, B: left }).weight,
     );
+  });
+  test("PVeRA is VeRA of the halves that give the mean", () => {
+    const [b, d] = [tensor([8]), tensor([6])];
+    const both = tensor([6, 6], Float32Array.from([...A.data, ...values(18)]));
+    const mean = tensor([3], d.data.slice(0, 3));
+    near(changeOf(pvera, { r: 3 }, { A: both, B, b, d }).weight, changeOf(vera, { r: 3 }, { A, B, b, d: mean }).weight);
   });
   test("HiRA on a weight of ones", () => {
     near(changeOf(hira, { r: 3 }, { A, B }, ones).weight, changeOf(lora, { r: 3, alpha: 3 }, { A, B }).weight);

@@ -38,6 +38,7 @@ import { poly } from "./poly.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
 import { promptTuning } from "./prompt-tuning.ts";
 import { psoft } from "./psoft.ts";
+import { pvera } from "./pvera.ts";
 import { qwha } from "./qwha.ts";
 import { randlora } from "./randlora.ts";
 import { road } from "./road.ts";
@@ -56,7 +57,7 @@ import { xlora } from "./xlora.ts";
 export const composed = composition((type) => methodOf(type));
 
 const methods: readonly Method[] = [
-  ...[lora, adalora, triAdaptLora, dylora, hydra, vera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
+  ...[lora, adalora, triAdaptLora, dylora, hydra, vera, pvera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
   ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, psoft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],

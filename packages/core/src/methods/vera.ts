@@ -26,7 +26,7 @@ export const largestSizes = (sites: readonly { inFeatures: number; outFeatures: 
 ];
 
 /** Kaiming-uniform with gain sqrt 2 in the order in which peft draws the two projections from one generator. */
-function projection(key: number, shapes: readonly (readonly [number, number])[], which: number): Float32Array {
+export function projection(key: number, shapes: readonly (readonly [number, number])[], which: number): Float32Array {
   const random = torchRandom(key);
   let values = new Float32Array(0);
   for (const [rows, columns] of shapes.slice(0, which + 1)) {

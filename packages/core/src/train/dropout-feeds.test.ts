@@ -62,6 +62,30 @@ describe("dropout feeds", () => {
     expect(masksOf(create(sites)([big], 0)[0]!, sites, big)).toEqual([a, b, mask]);
   });
 
+  test("normal noise has mean 0, variance 1 and the tails of a normal distribution", () => {
+    const sites = [site("normal"), site("normal")];
+    const big = run(32, 500);
+    const [a, b] = masksOf(create(sites)([big], 3)[0]!, sites, big) as [number[], number[]];
+    for (const noise of [a, b]) {
+      const n = noise.length;
+      const mean = noise.reduce((sum, v) => sum + v, 0) / n;
+      const variance = noise.reduce((sum, v) => sum + v * v, 0) / n;
+      // Five standard deviations of each.
+      expect(Math.abs(mean)).toBeLessThan(5 / Math.sqrt(n));
+      expect(Math.abs(variance - 1)).toBeLessThan(5 * Math.sqrt(2 / n));
+      for (const [bound, p] of [
+        [1, 0.3173105],
+        [2, 0.0455003],
+        [3, 0.0026998],
+      ] as const) {
+        const outside = noise.filter((v) => Math.abs(v) > bound).length / n;
+        expect(Math.abs(outside - p)).toBeLessThan(5 * Math.sqrt((p * (1 - p)) / n));
+      }
+    }
+    expect(a).not.toEqual(b);
+    expect(masksOf(create(sites)([big], 3)[0]!, sites, big)).toEqual([a, b]);
+  });
+
   test("masks differ over sites, micro-batches, steps and seeds, and come back for the same ones", () => {
     const sites = [site(0.5), site(0.5), site(0.25)];
     const runs = [run(2, 4), run(2, 4)];

@@ -2,7 +2,7 @@ import { PeftError } from "../errors.ts";
 import { type Draw, dropoutMaskName } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
-import { createRandom, streamSeed } from "../random/random.ts";
+import { createRandom, type Random, streamSeed } from "../random/random.ts";
 import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
 import type { DropoutSite } from "./program.ts";
 
@@ -44,8 +44,11 @@ function fillLogistic(pool: Float32Array, uint32: () => number): void {
   }
 }
 
-const fillPool = (pool: Float32Array, draw: Draw, uint32: () => number): void =>
-  draw === "logistic" ? fillLogistic(pool, uint32) : fillMasks(pool, draw, uint32);
+const fillPool = (pool: Float32Array, draw: Draw, random: Random): void => {
+  if (draw === "normal") random.fillNormal(pool, 0, 1);
+  else if (draw === "logistic") fillLogistic(pool, random.uint32);
+  else fillMasks(pool, draw, random.uint32);
+};
 
 /** Length of a pool whose largest mask has `largest` values: twice as long, so that masks overlap only in part. */
 const poolLength = (largest: number): number => Math.max(SHORTEST_POOL, 2 * largest);
@@ -113,7 +116,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
       buffers.set(draw, buffer);
     }
     const pool = buffer.subarray(0, length);
-    fillPool(pool, draw, createRandom(streamSeed(seed, "dropout", step, draw)).uint32);
+    fillPool(pool, draw, createRandom(streamSeed(seed, "dropout", step, draw)));
     return pool;
   };
 

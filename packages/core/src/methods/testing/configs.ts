@@ -49,6 +49,12 @@ export const triedConfigs: readonly TriedConfig[] = [
     variant: "projections from the seed",
     config: config({ r: 3, saveProjection: false, projectionPrngKey: 5, ...mixed }),
   },
+  { type: "PVERA", config: config({ r: 3, dropout: 0.1, targetModules: "all-linear" }) },
+  {
+    type: "PVERA",
+    variant: "projections from the seed",
+    config: config({ r: 2, saveProjection: false, projectionPrngKey: 5, dInitial: 0.2, ...mixed }),
+  },
   {
     type: "IA3",
     config: config({ targetModules: ["key", "value", "output.dense"], feedforwardModules: ["output.dense"] }),
