@@ -40,18 +40,22 @@ export function differentiate(
 ): Value[] {
   const active = expandDefinitions(g, wanted);
   const nodes = [...g.nodes];
-  const partial = new Map<string, Value[]>();
-  for (const { value, gradient } of targets) push(partial, value, gradient ?? seed(g, value));
+  const partial = new Map<string, Flow[]>();
+  for (const { value, gradient } of targets) push(partial, value, { gradient: gradient ?? seed(g, value), from: null });
   const totals = new Map<string, Value>();
   const total = (value: Value): Value | null => {
     const known = totals.get(value.name);
     if (known) return known;
     const parts = partial.get(value.name);
-    const [first, ...rest] = parts ?? [];
+    const [first, ...rest] = (parts ?? []).map(({ gradient }) => gradient);
     if (!first) return null;
     const sum = rest.reduce((a, b) => g.add(a, b), first);
     totals.set(value.name, sum);
     return sum;
+  };
+  const onlyUse: RuleContext["onlyUse"] = (value) => {
+    const [first, ...rest] = partial.get(value.name) ?? [];
+    return rest.length === 0 ? (first?.from ?? null) : null;
   };
   g.scoped("grad", () => {
     for (const node of nodes.reverse()) {
@@ -62,11 +66,12 @@ export function differentiate(
       const outputs = node.outputs.map((name) => (name === "" ? null : g.value(name)));
       const dOutputs = outputs.map((v) => (v ? total(v) : null));
       const gradients = g.scoped(node.name || node.op, () =>
-        applyRule({ g, node, inputs, outputs, dOutputs, needs, differentiate: inside }),
+        applyRule({ g, node, inputs, outputs, dOutputs, needs, differentiate: inside, onlyUse, gradientOf: total }),
       );
       gradients.forEach((gradient, i) => {
         const value = inputs[i];
-        if (gradient && value && needs[i]) push(partial, value, sumToShape(g, gradient, value));
+        if (gradient && value && needs[i])
+          push(partial, value, { gradient: sumToShape(g, gradient, value), from: node });
       });
       markOrigin(g.nodes, before, node);
     }
@@ -181,10 +186,16 @@ function seed(g: Builder, value: Value): Value {
   return g.constant(value.type, 1);
 }
 
-function push(partial: Map<string, Value[]>, value: Value, gradient: Value): void {
+/** A part of a value's gradient and the node that reads the value; null for a target. */
+interface Flow {
+  readonly gradient: Value;
+  readonly from: Node | null;
+}
+
+function push(partial: Map<string, Flow[]>, value: Value, flow: Flow): void {
   const list = partial.get(value.name);
-  if (list) list.push(gradient);
-  else partial.set(value.name, [gradient]);
+  if (list) list.push(flow);
+  else partial.set(value.name, [flow]);
 }
 
 function unreached(

@@ -11,6 +11,10 @@ export interface RuleContext {
   readonly outputs: readonly (Value | null)[];
   /** Gradients of the outputs; null where nothing flows back. At least one is given. */
   readonly dOutputs: readonly (Value | null)[];
+  /** The node through which all of a value's gradient comes; null where there are several, or none. */
+  readonly onlyUse: (value: Value) => Node | null;
+  /** Gradient of a value that lies behind the node; null where nothing flows back. */
+  readonly gradientOf: (value: Value) => Value | null;
   /** Which inputs' gradients are wanted. Rules emit nothing for the others. */
   readonly needs: readonly boolean[];
   /**

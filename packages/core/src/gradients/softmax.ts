@@ -1,6 +1,7 @@
 import { intAttribute } from "../onnx/infer/context.ts";
 import { positiveAxis, upTo } from "./axes.ts";
 import { dOutput, outputAt } from "./helpers.ts";
+import { weightedGradientSum } from "./row-weights.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
 
 /**
@@ -16,11 +17,13 @@ function normalizedAxes(c: RuleContext): number[] {
 
 /** Softmax and its relatives. Sums run over the normalised axes and keep them. */
 export const softmax = {
-  /** Y = exp(X) / sum exp(X): dX = Y * (dY - sum(Y * dY)). Saves Y. */
+  /** Y = exp(X) / sum exp(X): dX = Y * (dY - sum(Y * dY)), the sum of an attention's weights by {@link weightedGradientSum}. Saves Y. */
   Softmax: rule([1, 24], (c) => {
     const { g } = c;
-    const [y, dY] = [outputAt(c), dOutput(c)];
-    return [g.mul(y, g.sub(dY, g.reduceSum(g.mul(y, dY), normalizedAxes(c))))];
+    const [y, dY, axes] = [outputAt(c), dOutput(c), normalizedAxes(c)];
+    const isLast = axes.length === 1 && axes[0] === y.shape.length - 1;
+    const sum = (isLast ? weightedGradientSum(c, y) : null) ?? g.reduceSum(g.mul(y, dY), axes);
+    return [g.mul(y, g.sub(dY, sum))];
   }),
   /** Y = X - log sum exp(X): dX = dY - exp(Y) * sum(dY). Saves Y. */
   LogSoftmax: rule([1, 24], (c) => {
