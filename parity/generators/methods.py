@@ -66,6 +66,9 @@ CONFIGS: dict[str, PeftConfig] = {
     ),
     "psoft-free": peft.PsoftConfig(r=4, psoft_alpha=4, psoft_orth=False, psoft_mag_b=False, target_modules=MIXED),
     "oft-three-terms": peft.OFTConfig(r=0, oft_block_size=8, num_cayley_neumann_terms=3, target_modules=WIDE),
+    "pvera-unsaved": peft.PveraConfig(r=5, target_modules=MIXED, projection_prng_key=5, save_projection=False),
+    "unilora-unequal": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, target_modules=[*MIXED, "output.dense"]),
+    "unilora-saved": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, save_indices=True, target_modules=MIXED),
 }
 
 # What the noise on trained tensors is multiplied by, where 0.1 would be lost or too much.

@@ -49,6 +49,7 @@ const shared: readonly Entry[] = [
   { name: "VeRA", type: "VERA", config: { r: 256 }, budget: "vectors only" },
   { name: "PVeRA", type: "PVERA", config: { r: 256 }, budget: "vectors only" },
   { name: "VB-LoRA", type: "VBLORA", config: { r: 8, numVectors: 64, vectorLength: 32, topk: 2 }, usual: {} },
+  { name: "Uni-LoRA", type: "UNILORA", config: { r: 8, thetaDLength: BUDGET } },
   {
     name: "MoS",
     type: "MOS",

@@ -198,6 +198,7 @@ export { type TloraConfig, tlora } from "./methods/tlora.ts";
 export { type TrainableTokensConfig, trainableTokens } from "./methods/trainable-tokens.ts";
 export type { TriAdaptConfig } from "./methods/tri-adapt-config.ts";
 export { triAdaptLora } from "./methods/tri-adapt-lora.ts";
+export { type UniloraConfig, unilora } from "./methods/unilora.ts";
 export { type VbloraConfig, vblora } from "./methods/vblora.ts";
 export { type VeraConfig, vera } from "./methods/vera.ts";
 export { type WaveFtConfig, waveFt } from "./methods/waveft.ts";

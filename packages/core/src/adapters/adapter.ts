@@ -11,8 +11,10 @@ import type { AdapterPlan } from "./inject.ts";
 import { frozenSite } from "./operands.ts";
 import { type AdapterParameter, parametersOf, planSaved, planSites, type SitePlan } from "./parameters.ts";
 import { adapterParts } from "./parts.ts";
+import { directOutputs } from "./reach.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
+import { targetSites } from "./targets.ts";
 
 /** A trained (or fresh) adapter: its method, its options and its tensors by name ("<module>.<key>"). Plain data. */
 export interface Adapter {
@@ -98,13 +100,16 @@ function tensorFor({ name, shape, spec }: AdapterParameter, values: TensorValues
  * @throws PeftError PARAMETER when values are missing or of the wrong size
  */
 export function adapterOf(adapted: AdapterPlan, values: ReadonlyMap<string, TensorValues>): Adapter {
-  const { method, config, plans, parameters } = adapted;
+  const { method, plans, parameters, unreached } = adapted;
   const all = new Map(
     parameters.map((parameter) => [parameter.name, tensorFor(parameter, values.get(parameter.name))]),
   );
   const isSaved = new Set(parameters.filter(({ spec }) => spec.saved !== false).map(({ name }) => name));
   const tensors = new Map([...all].filter(([name]) => isSaved.has(name)));
   const own = plans.filter((plan) => plan.method === method);
+  // What is made again depends on which modules there are: on those of this graph, where another one has more.
+  const isNameless = unreached.length > 0 && own.some(({ parameters: at }) => at.every((p) => p.spec.saved === false));
+  const config = isNameless ? { ...adapted.config, targetModules: own.map(({ site }) => site.name) } : adapted.config;
   const trained = method.trained?.(
     methodConfig(config),
     own.map(({ site, parameters: at }) => ({
@@ -148,9 +153,18 @@ export interface AdaptedSite extends SitePlan {
   readonly tensors: ByRole<AdapterTensor>;
 }
 
+/** Modules that a file is for without naming one, as it holds nothing but what all modules share: there its config says which. */
+function unnamedSites(graph: Graph, sites: readonly Site[], { tensors, config }: Adapter, method: Method): Site[] {
+  const endings = Object.values(method.keys).map((key) => `.${key}`);
+  if (!method.shared || [...tensors.keys()].some((name) => endings.some((ending) => name.endsWith(ending)))) return [];
+  const chosen = targetSites(sites, config, directOutputs(graph));
+  const specs = chosen.flatMap((site) => Object.values(method.parameters(site, methodConfig(config), chosen)));
+  return specs.every((spec) => spec.saved === false) ? chosen : [];
+}
+
 /**
  * Finds the modules of a model that an adapter's tensors are for and checks every shape. What the file's names say counts,
- * not its targetModules.
+ * not its targetModules, but where they name no module.
  * @param frozenOf the base that unsaved tensors are made from, where that is not the graph: a merged one has other weights
  * @throws PeftError ADAPTER_MISMATCH listing every tensor without a module, every module without a tensor and every shape; BASE_MISMATCH
  *   when it belongs to another base model
@@ -190,7 +204,9 @@ export function adaptedSites(
   const parts = adapterParts(method, adapter.config).map(({ method: part, config }) => {
     const fits = (site: Site): boolean =>
       part.kinds.includes(site.kind) && (part.refuses?.(site, config) ?? null) === null;
-    const own = sites.filter((s) => !whole.includes(s) && fits(s) && (part.wholeModel || has(s, part)));
+    const unnamed = part === method ? unnamedSites(graph, sites, adapter, part) : [];
+    const isMeant = (s: Site): boolean => part.wholeModel || has(s, part) || unnamed.includes(s);
+    const own = sites.filter((s) => !whole.includes(s) && fits(s) && isMeant(s));
     return planSites(own, part, config);
   });
   const plans = [...planSaved(whole), ...parts.flat()];

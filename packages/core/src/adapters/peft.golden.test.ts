@@ -21,7 +21,7 @@ const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.ur
 const foldersOf = (kind: string): string[] =>
   existsSync(join(golden, kind)) ? readdirSync(join(golden, kind)).map((name) => join(kind, name)) : [];
 /** Types and variants of peft that are not computed here yet. */
-const pending = new Set(["lily", "unilora", "frod"].map((name) => join("methods", name)));
+const pending = new Set(["lily", "frod"].map((name) => join("methods", name)));
 const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
 
 test("there are adapters made by peft", () => {

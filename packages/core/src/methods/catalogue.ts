@@ -86,6 +86,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "LoRA's products, and the selection and mixture of vectors in every step.",
     source: "Li et al. 2024. Files of `peft`.",
   },
+  UNILORA: {
+    title: "Uni-LoRA",
+    parameters: "thetaDLength, once",
+    use: "When an adapter is to be a few hundred or thousand numbers whatever the model: one vector is trained, and every value of LoRA's factors at every module is one of its entries times a factor, so that all modules share everything. Files hold the vector and a seed.",
+    avoid:
+      "Where a new adapter has to change nothing: this one does not start at the identity. Where files without indices go to other exports or to `peft` and modules come in another order there: set `saveIndices`, or a wrong order is not noticed.",
+    cost: "LoRA's products, and a gather of both factors in every step. Indices and factors take four values of memory for each two of LoRA's while it runs, and none in the file.",
+    source: "Li et al. 2025. Files of `peft`.",
+  },
   MOS: {
     title: "MoS",
     parameters: "equivalentRank (in + out)",

@@ -17,6 +17,7 @@ import { prefixTuning } from "./prefix-tuning.ts";
 import { pvera } from "./pvera.ts";
 import { randlora } from "./randlora.ts";
 import { tinyLora } from "./tinylora.ts";
+import { unilora } from "./unilora.ts";
 import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
 
@@ -96,6 +97,7 @@ const ffn = base.filter((s) => s.name.endsWith("output.dense") && !s.name.includ
 test.each([
   ["VeRA r 1024, RoBERTa-base query and value", vera, { r: 1024 }, attention, 43_008 + 1024 * 768 * 2],
   ["PVeRA r 256, twice VeRA's d", pvera, { r: 256 }, attention, 24 * (512 + 768) + 3 * 256 * 768],
+  ["Uni-LoRA of 23,040 numbers in all", unilora, { thetaDLength: 23_040 }, attention, 23_040],
   ["MoS e 2", mos, { r: 8, equivalentRank: 2, privateRank: 1, shardsPerVector: 4 }, attention, 2 * 24 * 1536],
   ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
   ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],

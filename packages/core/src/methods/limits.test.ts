@@ -20,7 +20,9 @@ import { paca } from "./paca.ts";
 import { pvera } from "./pvera.ts";
 import { randlora } from "./randlora.ts";
 import { shira } from "./shira.ts";
+import { startOf } from "./testing/one-site.ts";
 import { tinyLora } from "./tinylora.ts";
+import { unilora } from "./unilora.ts";
 import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
 
@@ -106,6 +108,19 @@ describe("equal to LoRA", () => {
     const both = tensor([6, 6], Float32Array.from([...A.data, ...values(18)]));
     const mean = tensor([3], d.data.slice(0, 3));
     near(changeOf(pvera, { r: 3 }, { A: both, B, b, d }).weight, changeOf(vera, { r: 3 }, { A, B, b, d: mean }).weight);
+  });
+  test("Uni-LoRA with a number for every value", () => {
+    const config = { r: 3, thetaDLength: 3 * (6 + 8) };
+    const start = startOf({ method: unilora, config, weight: tensor([8, 6]) });
+    expect([...start["scaleA"]!.data, ...start["scaleB"]!.data].every((v) => v === 1)).toBe(true);
+    const theta = tensor([42], new Float32Array(42));
+    start["indexA"]!.data.forEach((at, i) => {
+      theta.data[at] = A.data[i]!;
+    });
+    start["indexB"]!.data.forEach((at, i) => {
+      theta.data[at] = B.data[i]!;
+    });
+    near(changeOf(unilora, config, { ...start, theta }).weight, changeOf(lora, { r: 3, alpha: 3 }, { A, B }).weight);
   });
   test("HiRA on a weight of ones", () => {
     near(changeOf(hira, { r: 3 }, { A, B }, ones).weight, changeOf(lora, { r: 3, alpha: 3 }, { A, B }).weight);

@@ -48,6 +48,7 @@ import { tinyLora } from "./tinylora.ts";
 import { tlora } from "./tlora.ts";
 import { trainableTokens } from "./trainable-tokens.ts";
 import { triAdaptLora } from "./tri-adapt-lora.ts";
+import { unilora } from "./unilora.ts";
 import { vblora } from "./vblora.ts";
 import { vera } from "./vera.ts";
 import { waveFt } from "./waveft.ts";
@@ -57,7 +58,23 @@ import { xlora } from "./xlora.ts";
 export const composed = composition((type) => methodOf(type));
 
 const methods: readonly Method[] = [
-  ...[lora, adalora, triAdaptLora, dylora, hydra, vera, pvera, vblora, mos, randlora, delora, gralora, miss, tinyLora],
+  ...[
+    lora,
+    adalora,
+    triAdaptLora,
+    dylora,
+    hydra,
+    vera,
+    pvera,
+    vblora,
+    unilora,
+    mos,
+    randlora,
+    delora,
+    gralora,
+    miss,
+    tinyLora,
+  ],
   ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, psoft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],

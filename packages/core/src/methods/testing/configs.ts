@@ -202,6 +202,15 @@ export const triedConfigs: readonly TriedConfig[] = [
     elsewhere: { MLP: config({ initLogitsStd: 4 }) },
   },
   {
+    type: "UNILORA",
+    config: config({ r: 3, thetaDLength: 40, initThetaDBound: 2, dropout: 0.1, targetModules: "all-linear" }),
+  },
+  {
+    type: "UNILORA",
+    variant: "normal start, indices in the file",
+    config: config({ r: 2, projSeed: 9, thetaDLength: 29, initWeights: false, saveIndices: true, ...mixed }),
+  },
+  {
     type: "MOS",
     config: config({
       r: 4,
