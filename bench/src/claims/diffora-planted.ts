@@ -12,7 +12,8 @@ import type { Claim } from "../claim.ts";
 import { mean } from "../mean.ts";
 import { type Planted, plantedFeeds, plantedLoss, plantedProblem } from "../planted-transformer.ts";
 
-const SEEDS = [1, 2, 3, 4, 5];
+/** Set up on problems 1 and 2, which are not among these. */
+const SEEDS = [11, 12, 13, 14, 15];
 const PLANTED = 3;
 const LORA = { r: 2, alpha: 2 };
 const STEPS = 250;
