@@ -68,7 +68,7 @@ function row(method: Method, entry: MethodEntry): string[] {
     `${yes(method.delta !== null)}${typeof method.noDelta === "function" ? " *" : ""}`,
     `${yes(declared(method.deltaNeedsWeight, config))}${typeof method.deltaNeedsWeight === "function" ? " *" : ""}`,
     swaps ? "any" : "one",
-    yes(whyNoMixedBatch(method, config) === null),
+    yes(whyNoMixedBatch(method, config, []) === null),
     entry.parameters,
     bertCount(method, entry).toLocaleString("en-US"),
   ];

@@ -15,6 +15,7 @@ import { directOutputs } from "./reach.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
 import { targetSites } from "./targets.ts";
+import { unwrappedNames } from "./wrapped-names.ts";
 
 /** A trained (or fresh) adapter: its method, its options and its tensors by name ("<module>.<key>"). Plain data. */
 export interface Adapter {
@@ -176,7 +177,7 @@ export function adaptedSites(
   frozenOf: (site: Site) => FrozenSite = (site) => frozenSite(graph, site),
 ): AdaptedSite[] {
   const adapter = fitNames(
-    given,
+    unwrappedNames(given, sites),
     sites.map((site) => site.name),
   );
   const method = methodOf(adapter.type);

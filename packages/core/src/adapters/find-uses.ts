@@ -1,6 +1,7 @@
 import { isHalf } from "../lowering/float-types.ts";
 import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
+import { expertsUse, withExpertNames } from "./find-expert-uses.ts";
 import { packedFinders, packedGather } from "./find-packed-uses.ts";
 import { fusedUses } from "./fused-uses.ts";
 import type { GraphIndex } from "./graph-index.ts";
@@ -83,11 +84,14 @@ function normParts(index: GraphIndex, node: Node): FoundUse | null {
   return null;
 }
 
+const productUse = (index: GraphIndex, node: Node): FoundUse | null =>
+  linearUse(index, node) ?? expertsUse(index, node);
+
 /** A map: an operator of a file may be called "toString". */
 const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse | null> = new Map([
-  ["MatMul", linearUse],
-  ["Gemm", linearUse],
-  ["com.microsoft::FusedMatMul", linearUse],
+  ["MatMul", productUse],
+  ["Gemm", productUse],
+  ["com.microsoft::FusedMatMul", productUse],
   ["Gather", (index, node) => embeddingUse(index, node) ?? packedGather(index, node)],
   ["Conv", convUse],
   ["BatchNormalization", normUse],
@@ -100,9 +104,10 @@ const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse |
 
 /** Every use of a weight by a node that is a module's work, in graph order; fused projections module by module. */
 export function findUses(index: GraphIndex): FoundUse[] {
-  return index.graph.nodes.flatMap((node) => {
+  const uses = index.graph.nodes.flatMap((node) => {
     const find = finders.get(node.domain === "" ? node.op : `${node.domain}::${node.op}`);
     const found = find?.(index, node);
     return found ? (fusedUses(index, found) ?? [found]) : [];
   });
+  return withExpertNames(index, uses);
 }

@@ -4,7 +4,7 @@ import type { Graph, Node, Value } from "../onnx/ir.ts";
 import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";
 import { readsFlipped } from "./replace-operands.ts";
-import type { Operand, Site, SiteUse } from "./site.ts";
+import type { ExpertsUse, Operand, Site, SiteUse } from "./site.ts";
 
 /**
  * The frozen module of a use as values of the graph under construction: weight ([out, in] for linear ones), bias, and the module
@@ -16,7 +16,7 @@ export function frozenValues(
   site: Site,
   use: SiteUse,
   inner: string,
-): Pick<ForwardInput, "weight" | "bias" | "base"> {
+): Pick<ForwardInput, "weight" | "bias" | "base" | "experts"> {
   // The nodes as they were added: operands may have been renamed on the way.
   const added = use.nodes.map((node, i) => {
     const output = i === use.nodes.length - 1 ? inner : (node.outputs[0] ?? "");
@@ -26,7 +26,11 @@ export function frozenValues(
     const position = use.nodes.findIndex((n) => n.outputs[0] === node.outputs[0]);
     return g.value((added[position] ?? node).inputs[index] ?? "");
   };
+  const { experts } = use;
   return {
+    ...(experts
+      ? { experts: { side: experts.side, select: (values) => selected(g, use, added, experts, values) } }
+      : {}),
     weight() {
       const { packed, product } = use.weight;
       if (packed && product) {
@@ -49,6 +53,14 @@ export function frozenValues(
       return applied(g, added, inputs, inner, g.cast(x, g.value(use.input).type));
     },
   };
+}
+
+/** Values [experts, ...] of the experts that a use picks. */
+function selected(g: Builder, use: SiteUse, added: readonly Node[], { selection }: ExpertsUse, values: Value): Value {
+  if (!selection) return values;
+  const own = added[use.nodes.indexOf(selection)] ?? selection;
+  const ids = g.value(own.inputs[1] ?? "");
+  return own.op === "Gather" ? g.gather(values, ids) : g.gatherND(values, ids);
 }
 
 /** What nodes that make `to` of the value named `from` make of x, a value of the same type, in float32. They are added once more. */

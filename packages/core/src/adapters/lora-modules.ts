@@ -48,6 +48,11 @@ export function loraModules(original: Adapter): {
     });
   }
   const adapter = inPeftForm(original);
+  if ((adapter.config.targetParameters ?? []).length > 0) {
+    throw new PeftError("NOT_LORA", "The adapter changes parameters of experts, which are not combined.", {
+      hint: "Merge the adapters into the model one after the other.",
+    });
+  }
   const config = methodConfig(adapter.config as AdapterConfig<LoraConfig>);
   const saved = new Map<string, AdapterTensor>();
   const names = new Map<string, Map<string, string>>();

@@ -99,7 +99,6 @@ test("fields that this version does not interpret are kept; peft's own empty val
 
 test.each([
   { use_qalora: true },
-  { target_parameters: ["experts.weight"] },
   { bias: "all" },
   { init_lora_weights: "pissa_niter_4" },
   { layer_replication: [[0, 2]] },

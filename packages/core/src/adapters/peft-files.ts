@@ -10,6 +10,7 @@ import { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "../onnx/
 import type { Adapter } from "./adapter.ts";
 import { type AdapterConfig, parseAdapterConfig } from "./select.ts";
 import { targetFields } from "./targets.ts";
+import { wrappedNames } from "./wrapped-names.ts";
 
 /** An adapter as the modules in `formats/peft` read and write it: snake_case fields and tensors without peft's prefix. */
 export interface PeftFiles {
@@ -55,12 +56,17 @@ export function inPeftForm(adapter: Adapter): Adapter {
 /**
  * The config fields and tensors of an adapter folder that `peft` loads (methods that `peft` has), for `writePeftFolder`.
  * @param options.fanInFanOut the adapted modules store their weights [in, out] (GPT-2's Conv1D)
+ * @param options.swapExperts the model stores its experts [experts, in, out], and its class in transformers does not say so (Llama 4):
+ *   peft takes the last axis for the input there
  * @example
  * await writePeftFolder("adapter", toPeft(adapter));
  */
-export function toPeft(original: Adapter, options: { readonly fanInFanOut?: boolean } = {}): PeftFiles {
+export function toPeft(
+  original: Adapter,
+  options: { readonly fanInFanOut?: boolean; readonly swapExperts?: boolean } = {},
+): PeftFiles {
   const method = methodOf(original.type);
-  const adapter = inPeftForm(original);
+  const adapter = wrappedNames(inPeftForm(original), { swap: options.swapExperts ?? false });
   const names = fileNames(method);
   const config: Record<string, unknown> = { ...adapter.otherFields, peft_type: method.type, inference_mode: true };
   const unwritten = method.peft?.unwritten ?? [];
@@ -68,8 +74,10 @@ export function toPeft(original: Adapter, options: { readonly fanInFanOut?: bool
     if (value !== undefined && !unwritten.includes(name)) config[names.get(name) ?? name] = value;
   }
   if (adapter.config.targetModules === undefined) {
-    const modules = modulesOf(method, adapter.tensors.keys());
-    if (modules.length > 0) config[names.get("targetModules") ?? "target_modules"] = modules;
+    // peft has its own idea of modules where none are given; the parameters that are meant stand in target_parameters.
+    const isByParameter = adapter.config.targetParameters !== undefined;
+    const modules = isByParameter ? [] : modulesOf(method, adapter.tensors.keys());
+    if (modules.length > 0 || isByParameter) config[names.get("targetModules") ?? "target_modules"] = modules;
   }
   if (options.fanInFanOut) config["fan_in_fan_out"] = true;
   const { pieces } = method.peft ?? {};

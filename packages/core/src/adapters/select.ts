@@ -5,7 +5,7 @@ import type { Method } from "../methods/method.ts";
 import type { Model } from "../onnx/ir.ts";
 import { directOutputs } from "./reach.ts";
 import type { Site } from "./site.ts";
-import { savedSites, type TargetConfig, targetFields, targetSites } from "./targets.ts";
+import { parameterSites, savedSites, type TargetConfig, targetFields, targetSites } from "./targets.ts";
 
 /** A method's own options with those that choose modules. */
 export type AdapterConfig<C extends object = object> = C & TargetConfig;
@@ -64,7 +64,15 @@ export function selectSites<C extends object>(
     return kept ? list.filter((site) => kept.includes(site)) : list;
   };
   if (method.wholeModel) return { adapted: wholeModel(sites, method, config), saved, skipped: [] };
-  if (config.targetModules === undefined) {
+  const parameters = parameterSites(sites, config, model.graph.nodes);
+  for (const site of parameters) {
+    const reason = reasonAgainst(site);
+    if (reason === null) continue;
+    throw new PeftError("TARGETS_UNSUITABLE", `${method.type} cannot adapt "${site.name}": ${reason}.`, {
+      details: { skipped: [{ site: site.name, reason }] },
+    });
+  }
+  if (config.targetModules === undefined && parameters.length === 0) {
     const { defaultTargets } = method;
     if (!defaultTargets) {
       throw new PeftError("TARGETS_MISSING", `${method.type} needs targetModules: the modules to adapt.`, {
@@ -80,8 +88,11 @@ export function selectSites<C extends object>(
     return { adapted: narrowed(adapted), saved, skipped: [] };
   }
   const chosen = targetSites(sites, config, directOutputs(model.graph));
-  const judged = chosen.map((site) => ({ site, reason: reasonAgainst(site) }));
-  const adapted = judged.flatMap(({ site, reason }) => (reason === null ? [site] : []));
+  const asModule = (site: Site): string | null =>
+    site.kind === "experts" ? "it is a parameter and no module: targetParameters names it" : null;
+  const judged = chosen.map((site) => ({ site, reason: reasonAgainst(site) ?? asModule(site) }));
+  const own = [...parameters, ...judged.flatMap(({ site, reason }) => (reason === null ? [site] : []))];
+  const adapted = sites.filter((site) => own.includes(site));
   const skipped = judged.flatMap(({ site, reason }) => (reason === null ? [] : [{ site: site.name, reason }]));
   const [first] = skipped;
   if (adapted.length === 0 && first) {
@@ -95,9 +106,9 @@ export function selectSites<C extends object>(
 
 /** All fitting sites of a method that adapts them together. */
 function wholeModel<C extends object>(sites: readonly Site[], method: Method<C>, config: AdapterConfig<C>): Site[] {
-  const given = (["targetModules", "excludeModules", "layersToTransform", "layersPattern"] as const).find(
-    (field) => config[field] !== undefined,
-  );
+  const given = (
+    ["targetModules", "targetParameters", "excludeModules", "layersToTransform", "layersPattern"] as const
+  ).find((field) => config[field] !== undefined);
   if (given) {
     throw new PeftError(
       "TARGETS_INVALID",

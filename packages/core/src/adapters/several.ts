@@ -113,8 +113,8 @@ export function buildSeveral(
       hint: "Export the model with a newer opset.",
     });
   }
-  for (const { method, config } of adapters.flatMap(({ plans }) => plans)) {
-    const reason = whyNoMixedBatch(method, config);
+  for (const { method, config, site } of adapters.flatMap(({ plans }) => plans)) {
+    const reason = whyNoMixedBatch(method, config, [site]);
     if (reason !== null) throw unsupported(`${method.type} adapters do not go together: ${reason}.`);
   }
   const byOutput = usesByOutput(adapters);

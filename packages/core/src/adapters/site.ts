@@ -1,8 +1,8 @@
 import type { Node } from "../onnx/ir.ts";
 import type { PackedWeight } from "../quantization/packed-weight.ts";
 
-/** What a module with a weight is. */
-export type ModuleKind = "linear" | "embedding" | "norm" | "conv";
+/** What a module with a weight is; "experts" is one parameter [experts, a, b], the matrices of several experts. */
+export type ModuleKind = "linear" | "embedding" | "norm" | "conv" | "experts";
 
 /**
  * What a site is, for the methods that can adapt it: a module, an "attention" block, or the "tokens" of a sequence where they
@@ -50,17 +50,23 @@ export interface SublayerShape {
 
 /** What a method needs to know of a site to size its parameters; no graph needed. */
 export interface SiteShape {
-  /** Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query". */
+  /**
+   * Dotted path of the module as in Hugging Face checkpoints, e.g. "bert.encoder.layer.0.attention.self.query"; experts: path of the
+   * parameter, e.g. "model.layers.0.mlp.experts.down_proj".
+   */
   readonly name: string;
   readonly kind: SiteKind;
-  /** linear: input width; embedding, tokens: rows; norm: width; conv: input channels; attention: width of all keys. */
+  /** linear, experts: input width; embedding, tokens: rows; norm: width; conv: input channels; attention: width of all keys. */
   readonly inFeatures: number;
-  /** linear: output width; embedding, tokens: width of a row; norm: width; conv: output channels; attention: width of all values. */
+  /** linear, experts: output width; embedding, tokens: width of a row; norm: width; conv: output channels; attention: width of all values. */
   readonly outFeatures: number;
-  /** Shape of the module's `weight` in PyTorch: [out, in], [rows, width], [width] or [out, in / groups, ...kernel]; attention: []. */
+  /** Shape of the module's `weight` in PyTorch: [out, in], [rows, width], [width] or [out, in / groups, ...kernel]; attention: []; experts: as stored. */
   readonly weightShape: readonly number[];
   readonly hasBias: boolean;
-  /** The module's weight is [in, out] in PyTorch (GPT-2's Conv1D), and so is `weightShape`. Default false. */
+  /**
+   * The module's weight is [in, out] in PyTorch (GPT-2's Conv1D), and so is `weightShape`; experts: [experts, in, out] and not
+   * [experts, out, in]. Default false.
+   */
   readonly fanInFanOut?: boolean;
   /** conv: how its kernel moves. */
   readonly window?: ConvWindow;
@@ -87,6 +93,14 @@ export interface Operand {
   readonly slice?: FeatureSlice;
   /** Where an operator reads packed weights only: the product that takes its place when the weight becomes a float one. */
   readonly product?: FloatProduct;
+}
+
+/** How a product reads a batch of matrices. */
+export interface ExpertsUse {
+  /** Which factor of the product the matrices are: "right" in x·W, "left" in W·x. */
+  readonly side: "left" | "right";
+  /** The Gather or GatherND that picks matrices; null where all of them are multiplied. */
+  readonly selection: Node | null;
 }
 
 /** Output features `start` to `start + size` of `total`: rows of the weight in PyTorch's layout, entries of the bias. */
@@ -134,6 +148,8 @@ export interface SiteUse {
   readonly bias: Operand | null;
   /** Where the module ends a residual branch. */
   readonly sublayer?: SublayerUse;
+  /** experts: how the product reads them. */
+  readonly experts?: ExpertsUse;
 }
 
 /** What is done to a product of queries and keys before the softmax, or to keys before the product. */

@@ -23,7 +23,7 @@ interface Group {
 /**
  * The modules of a model that adapters can attach to, in graph order: linear layers (MatMul + Add in either order, Gemm,
  * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
- * operators) and convolutions, under their Hugging Face module paths. Weights may be packed: behind DequantizeLinear, in
+ * operators), convolutions, and the matrices of experts in one parameter, under their Hugging Face module paths. Weights may be packed: behind DequantizeLinear, in
  * MatMulNBits, MatMulBnb4, DynamicQuantizeMatMul, MatMulInteger with its scales, or GatherBlockQuantized. A weight applied at
  * several places is one site with several uses; query, key and value fused into one product are three sites. The nodes named are those of {@link prepareModel}. Weights are not read,
  * except where two of them claim one name.
@@ -90,6 +90,8 @@ function repeatedCall(
 /** Exporters sometimes store a weight once per use; equal contents under one name are one module. */
 function sameWeight(index: GraphIndex, a: FoundUse, b: FoundUse): boolean {
   if (a.use.weight.slice?.start !== b.use.weight.slice?.start) return false;
+  // The matrices of experts are read as they are, or all transposed: one way for one site.
+  if (a.kind === "experts" && a.operandLayout !== b.operandLayout) return false;
   const [first, second] = [partsOf(a.use.weight), partsOf(b.use.weight)];
   return first.length === second.length && first.every((name, i) => sameTensor(index, name, second[i] ?? ""));
 }
@@ -109,19 +111,19 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
   const flipped = operandLayout === "out_in" ? "in_out" : "out_in";
   const weightLayout = kind === "linear" && use.weight.transposed ? flipped : operandLayout;
   // A Linear's weight loses its name when an exporter folds its transpose; one that kept it was [in, out] from the start.
-  const fanInFanOut = kind === "linear" && weightLayout === "in_out" && use.weight.initializer === `${name}.weight`;
-  const [first = 0, second = 0] = dims;
+  const isStored = kind === "experts" || use.weight.initializer === `${name}.weight`;
+  const fanInFanOut = isMatrix(kind) && weightLayout === "in_out" && isStored;
+  const [first = 0, second = 0] = kind === "experts" ? dims.slice(1) : dims;
   const window = kind === "conv" ? convWindow(use.weight.node, dims.length - 2) : null;
-  const [allFeatures, inFeatures] =
-    kind === "linear"
-      ? weightLayout === "out_in"
-        ? [first, second]
-        : [second, first]
-      : kind === "embedding"
-        ? [second, first]
-        : kind === "norm"
-          ? [first, first]
-          : [first, second * (window?.groups ?? 1)];
+  const [allFeatures, inFeatures] = isMatrix(kind)
+    ? weightLayout === "out_in"
+      ? [first, second]
+      : [second, first]
+    : kind === "embedding"
+      ? [second, first]
+      : kind === "norm"
+        ? [first, first]
+        : [first, second * (window?.groups ?? 1)];
   const outFeatures = use.weight.slice?.size ?? allFeatures;
   const weightShape =
     kind !== "linear" ? [...dims] : fanInFanOut ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
@@ -144,6 +146,8 @@ function toSite(index: GraphIndex, { name, source, found }: Group): Site {
     nameSource: source,
   };
 }
+
+const isMatrix = (kind: FoundUse["kind"]): boolean => kind === "linear" || kind === "experts";
 
 /** How the kernel of a Conv node moves. */
 function convWindow(node: Node, axes: number): ConvWindow {

@@ -20,6 +20,11 @@ export const targetFields = {
   layersToTransform: z.union([layer, z.array(layer).max(10_000)]).optional(),
   /** Name of the list of layers ("layer", "h") when there are several numbers in a path. */
   layersPattern: z.union([names, z.string().min(1).max(1024)]).optional(),
+  /**
+   * Parameters that hold the matrices of several experts, by the ends of their paths (["experts.gate_up_proj", "experts.down_proj"]).
+   * LoRA alone adapts them. Neither excludeModules nor layersToTransform concerns them, as in peft.
+   */
+  targetParameters: names.optional(),
   /** Modules trained as a whole and saved with the adapter, such as the head. A module counts when its name ends so. */
   modulesToSave: names.optional(),
   /** What the adapter is for, in peft's words; peft adds the usual heads of the task to modulesToSave. */
@@ -31,11 +36,12 @@ export const targetFields = {
 
 export type TargetConfig = z.output<z.ZodObject<typeof targetFields>>;
 
-const endsWithModule = (name: string, endings: readonly string[]): boolean =>
+/** True when a path is one of the given ones, or ends with one at a dot. */
+export const isNamed = (name: string, endings: readonly string[]): boolean =>
   endings.some((ending) => name === ending || name.endsWith(`.${ending}`));
 
 const matcherOf = (selected: readonly string[] | string): ((name: string) => boolean) =>
-  typeof selected === "string" ? compilePattern(selected) : (name) => endsWithModule(name, selected);
+  typeof selected === "string" ? compilePattern(selected) : (name) => isNamed(name, selected);
 
 /** Every module path of a model: the sites and what contains them. */
 const modulePaths = (sites: readonly Site[]): string[] => [
@@ -94,7 +100,53 @@ export function savedSites(sites: readonly Site[], config: TargetConfig): Site[]
     (ending) => !usual.includes(ending) && !saved.some((path) => path.endsWith(ending)),
   );
   if (missing.length > 0) throw nothingFound("modulesToSave", missing, modulePaths(sites));
-  return sites.filter(({ name }) => saved.some((path) => name === path || name.startsWith(`${path}.`)));
+  const chosen = sites.filter(({ name }) => saved.some((path) => name === path || name.startsWith(`${path}.`)));
+  const experts = chosen.find(({ kind }) => kind === "experts");
+  if (experts) {
+    throw new PeftError(
+      "TARGETS_UNSUITABLE",
+      `modulesToSave names "${experts.name}", one parameter with the matrices of experts, which is not trained as a whole.`,
+      { hint: "Adapt it with LoRA's targetParameters, and let modulesToSave name the modules beside it." },
+    );
+  }
+  return chosen;
+}
+
+/**
+ * The experts that targetParameters chooses.
+ * @param operators those of the model: experts inside of fused ones have no parameter that could be adapted.
+ * @throws PeftError TARGETS_NOT_FOUND naming the nearest parameters that exist; TARGETS_UNSUITABLE for weights of modules
+ */
+export function parameterSites(
+  sites: readonly Site[],
+  { targetParameters }: TargetConfig,
+  operators: readonly { readonly op: string; readonly domain: string }[] = [],
+): Site[] {
+  if (targetParameters === undefined || targetParameters.length === 0) return [];
+  const weight = sites.find(({ kind, name }) => kind !== "experts" && isNamed(`${name}.weight`, targetParameters));
+  if (weight) {
+    throw new PeftError(
+      "TARGETS_UNSUITABLE",
+      `targetParameters names "${weight.name}.weight", the weight of a module of kind ${weight.kind}.`,
+      { hint: `Name the module in targetModules: "${weight.name}".` },
+    );
+  }
+  const experts = sites.filter(({ kind }) => kind === "experts");
+  const chosen = experts.filter(({ name }) => isNamed(name, targetParameters));
+  if (chosen.length > 0) return chosen;
+  const fused = operators.find(({ op, domain }) => domain === "com.microsoft" && /MoE$/.test(op));
+  if (fused) {
+    throw new PeftError(
+      "TARGETS_UNSUITABLE",
+      `The model computes its experts in the fused operator ${fused.op}, which reads their weights by itself.`,
+      { hint: "Export the model without this fusion, so that the experts are products of matrices." },
+    );
+  }
+  throw nothingFound(
+    "targetParameters",
+    targetParameters,
+    experts.map(({ name }) => name),
+  );
 }
 
 /**
@@ -137,7 +189,10 @@ export function targetSites(
       naming,
     );
     const fits = new Set(sites.filter((_, i) => matches(names[i] ?? "") && inLayers(names[i] ?? "")));
-    return candidates.filter((site) => fits.has(site));
+    const found = candidates.filter((site) => fits.has(site));
+    // Parameters of experts are no modules; where nothing else is meant the choice is refused with a reason.
+    const modules = found.filter(({ kind }) => kind !== "experts");
+    return modules.length > 0 ? modules : found;
   };
   // Names of another generation of transformers count where those of the file choose nothing.
   const chosen = (["file", "transformers-4", "transformers-5"] as const).reduce<Site[]>(
@@ -161,8 +216,11 @@ function nothingFound(field: string, wanted: readonly string[], available: reado
   const sample = available.slice(0, 8).join(", ");
   return new PeftError(
     "TARGETS_NOT_FOUND",
-    `No module of the model fits ${field} ${JSON.stringify(wanted.slice(0, 8))}. ${shown}`.trim(),
-    { hint: `Modules are for example: ${sample}.`, details: { field, wanted: wanted.slice(0, 100), near } },
+    `No ${field === "targetParameters" ? "parameter of experts" : "module"} of the model fits ${field} ${JSON.stringify(wanted.slice(0, 8))}. ${shown}`.trim(),
+    {
+      hint: available.length > 0 ? `There are for example: ${sample}.` : "There are none at all.",
+      details: { field, wanted: wanted.slice(0, 100), near },
+    },
   );
 }
 

@@ -46,7 +46,7 @@ test("describes sites, parameters and memory", () => {
   const linear = 2 * (4 * 64 + 16 + 192 + 20) + 8 + 27;
   expect(description.parameters).toEqual({
     total: 88 + 48 + linear + 2,
-    byKind: { embedding: 88, norm: 48, conv: 0, linear },
+    byKind: { embedding: 88, norm: 48, conv: 0, experts: 0, linear },
   });
   const memory = description.memory;
   expect(memory?.trainedParameters).toBe(8 * 2 * (4 * 16 + 2 * 20)); // the head is left out

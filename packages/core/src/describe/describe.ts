@@ -110,7 +110,7 @@ function inputSizes(graph: Graph, options: DescribeOptions): Record<string, numb
 }
 
 function countParameters(graph: Graph, sites: readonly Site[]): ModelDescription["parameters"] {
-  const counts = { linear: 0, embedding: 0, norm: 0, conv: 0 };
+  const counts = { linear: 0, embedding: 0, norm: 0, conv: 0, experts: 0 };
   const inSites = sites.flatMap(({ uses }) => uses.flatMap(({ weight, bias }) => [weight.packed, bias?.packed]));
   const found = [...graph.nodes.map((node) => packedWeightOf(graph, node)), ...inSites];
   const packed = new Map(found.flatMap((weight) => (weight ? [[weight.data, weight] as const] : [])));

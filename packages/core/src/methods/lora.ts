@@ -9,6 +9,7 @@ import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lo
 import { dataStarts, loraCalibration, startFromData } from "./lora-data-starts.ts";
 import { embeddingDelta, embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
 import { evaConfig } from "./lora-eva.ts";
+import { expertParameters, expertsDelta, expertsUpdate } from "./lora-experts.ts";
 import { projectGradients } from "./lora-fa.ts";
 import { loraGaConfig } from "./lora-ga.ts";
 import { inPlainForm, type JointStart, jointStarts, startTogether, subtractsStart } from "./lora-starts.ts";
@@ -80,25 +81,28 @@ const isJoint = (start: LoraConfig["initLoraWeights"]): start is JointStart =>
  * LoRA: y = x·Wᵀ + scale·(x·Aᵀ)·Bᵀ with W frozen. Hu et al. 2021, arXiv 2106.09685; scale = alpha / r, or alpha / sqrt(r)
  * (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732). Dropout acts on the update's x only.
  * Shapes: x [..., in], W [out, in], A [r, in], B [out, r], y [..., out]. Parameters: r * (in + out) per site.
- * Convolutions and embeddings have forms of their own: {@link convolutionUpdate}, {@link embeddingUpdate}.
+ * Convolutions, embeddings and experts have forms of their own: {@link convolutionUpdate}, {@link embeddingUpdate}, {@link expertsUpdate}.
  * @example
  * injectAdapter(model, { method: lora, config: { r: 8, alpha: 16, targetModules: ["query", "value"] } });
  */
 export const lora = defineMethod<LoraConfig>({
   type: "LORA",
   paper: "2106.09685",
-  kinds: ["linear", "conv", "embedding"],
+  kinds: ["linear", "conv", "embedding", "experts"],
   identityAtStart: ({ initLoraWeights, useDora }) =>
     isJoint(initLoraWeights) || subtractsStart(initLoraWeights) || useDora ? "rounded" : true,
   neutral: "empty",
   config: loraConfig,
   defaultTargets: null,
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
-  refuses({ kind }, { initLoraWeights: start, freezeA, useDora, loraBias }) {
+  refuses({ kind }, { initLoraWeights: start, freezeA, useDora, loraBias, dropout }) {
     if (kind !== "linear" && useDora) return "useDora is one of linear modules";
     if (kind !== "linear" && loraBias) return "loraBias is one of linear modules";
     if (kind !== "linear" && (isJoint(start) || isFromData(start)))
       return `the start "${start}" is one of linear modules`;
+    if (kind === "experts" && dropout > 0)
+      return "dropout is none of experts, as peft's update is one of the parameter";
+    if (kind === "experts" && freezeA === "projected") return 'freezeA "projected" is one of linear modules';
     // A starts at zero there: with A frozen nothing would ever change.
     return kind === "embedding" && freezeA ? "freezeA leaves an embedding as it is" : null;
   },
@@ -109,6 +113,10 @@ export const lora = defineMethod<LoraConfig>({
     const init = initLoraWeights === "gaussian" ? normal(1 / r) : kaimingUniform(Math.sqrt(5));
     const fixed = { trainable: false } as const;
     if (site.kind === "embedding") return embeddingParameters(site, r);
+    if (site.kind === "experts") {
+      const factors = expertParameters(site, r, init);
+      return freezeA ? { ...factors, A: { ...roleOf(factors, "A"), ...fixed } } : factors;
+    }
     if (site.kind === "conv") {
       if (freezeA === "projected") throw noProjection(site.name);
       const factors = convolutionParameters(site, r, init);
@@ -149,6 +157,7 @@ export const lora = defineMethod<LoraConfig>({
     if (site.kind === "embedding")
       return g.add(y, embeddingUpdate(g, x, roleOf(values, "embeddingA"), roleOf(values, "embeddingB"), scale));
     const [A, B] = [roleOf(values, "A"), roleOf(values, "B")];
+    if (at.experts) return expertsUpdate(g, { x, y, experts: at.experts }, A, B, site, scale);
     const seen = g.dropout(x, config.dropout);
     if (site.kind === "conv") return g.add(y, convolutionUpdate(g, seen, A, B, site, scale));
     const { A0, B0, bias, magnitude } = values;
@@ -167,6 +176,7 @@ export const lora = defineMethod<LoraConfig>({
       return { weight: { add: embeddingDelta(roleOf(tensors, "embeddingA"), roleOf(tensors, "embeddingB"), scale) } };
     const [a, b] = [roleOf(tensors, "A"), roleOf(tensors, "B")];
     if (site.kind === "conv") return { weight: { add: convolutionDelta(a, b, site, scale) } };
+    if (site.kind === "experts") return { weight: { add: expertsDelta(a, b, site, scale) } };
     const { A0, B0, bias, magnitude } = tensors;
     const shift = bias ? { bias: { add: bias.data.map((v) => v * scale) } } : {};
     const isPlain = !A0 || !B0;
@@ -221,7 +231,6 @@ export const lora = defineMethod<LoraConfig>({
       bias: ["none"],
       use_qalora: [false],
       layer_replication: [null],
-      target_parameters: [null],
       trainable_token_indices: [null],
       alora_invocation_tokens: [null],
       use_bdlora: [null],

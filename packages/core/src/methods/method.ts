@@ -68,6 +68,14 @@ export interface HiddenStates {
   readonly name: string | null;
 }
 
+/** What is multiplied where one parameter holds the matrices of several experts. */
+export interface ExpertsInput {
+  /** Which factor the matrices are: "right" in x·W with x [..., n, in], "left" in W·x with x [..., in, n]. */
+  readonly side: "left" | "right";
+  /** Of values [experts, ...] those of the experts that the product is of; all of them where it is of all. */
+  select(values: Value): Value;
+}
+
 /** What happens at a site. Values are float32, whatever the base computes in. */
 export interface ForwardInput {
   /** What the module is applied to. */
@@ -85,6 +93,8 @@ export interface ForwardInput {
   readonly rows: ByRole<Value>;
   /** Where the module ends a residual branch. With `place: "sublayer"` x and y are the branch's input and result. */
   readonly sublayer?: SublayerValues;
+  /** Where the site is a parameter of experts. */
+  readonly experts?: ExpertsInput;
 }
 
 /** What a residual branch is added to. Nothing is added to the graph before a method asks. */
@@ -376,10 +386,16 @@ export function whyNoDelta<C extends object>({ delta, noDelta }: Method<C>, conf
   return delta ? (reason ?? null) : (reason ?? "it has no delta");
 }
 
-/** Why batches cannot mix adapters of this config with others, or null when they can. */
-export function whyNoMixedBatch<C extends object>({ noMixedBatch, parts }: Method<C>, config: C): string | null {
-  const ofParts = (parts?.(config) ?? []).map(({ method, own }) => whyNoMixedBatch(method, own));
-  return ofParts.find((reason) => reason !== null) ?? noMixedBatch ?? null;
+/** Why batches cannot mix adapters of this config at these sites with others, or null when they can. */
+export function whyNoMixedBatch<C extends object>(
+  { noMixedBatch, parts }: Method<C>,
+  config: C,
+  sites: readonly SiteShape[],
+): string | null {
+  const ofParts = (parts?.(config) ?? []).map(({ method, own }) => whyNoMixedBatch(method, own, sites));
+  const experts = sites.find(({ kind }) => kind === "experts");
+  const ofSites = experts ? `at "${experts.name}" tokens are in the order of their experts, not of rows` : null;
+  return ofParts.find((reason) => reason !== null) ?? noMixedBatch ?? ofSites;
 }
 
 /** Options and tensors by name. */

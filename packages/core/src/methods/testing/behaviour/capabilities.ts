@@ -277,8 +277,9 @@ const configurations: Capability = {
 
 const mixedBatch: Capability = {
   name: "mixed batch",
-  refusal({ method, config }) {
-    const reason = whyNoMixedBatch(method, parseAdapterConfig(method, config));
+  refusal({ method, config, inject }) {
+    const sites = inject().plans.map(({ site }) => site);
+    const reason = whyNoMixedBatch(method, parseAdapterConfig(method, config), sites);
     return reason === null ? null : { code: "ROWS_UNSUPPORTED", reason };
   },
   async check(trial) {
