@@ -1,6 +1,7 @@
 // Makes an adapter of every type and variant that peft wrote one of (golden/adapters, golden/methods), moves every trained tensor, and
 // lets peft load all of them in one process: npm run parity:types (its last part is Python: see README.md). Writes types.json.
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,6 +28,7 @@ import {
   writePeftFolder,
   writeSafetensors,
 } from "@onnx-peft/core";
+import { writeXloraCase } from "./xlora_case.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const golden = join(here, "golden");
@@ -74,6 +76,19 @@ async function logitsOf(model, adapter, inputs) {
   return logits;
 }
 
+/** What peft found, by name. */
+function loadInPeft(output, model, folders) {
+  if (folders.length === 0) return {};
+  const report = join(output, "report.json");
+  const { error } = spawnSync(
+    python,
+    [join(here, "check_adapter.py"), "--base", model, "--report", report, "--adapter", ...folders],
+    { stdio: "inherit" },
+  );
+  if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);
+  return JSON.parse(readFileSync(report, "utf8"));
+}
+
 const model = await readModel(join(base, "onnx/model_torchscript.onnx"));
 const { tensors } = await readSafetensors(join(golden, "adapters/lora/golden.safetensors"));
 const given = [...tensors].filter(([name]) => name.startsWith("input."));
@@ -105,24 +120,24 @@ try {
       rows.push({ name, type, problem: error.message.split(". ")[0] });
     }
   }
-  const report = join(output, "report.json");
-  const { error } = spawnSync(
-    python,
-    [join(here, "check_adapter.py"), "--base", base, "--report", report, "--adapter", ...folders],
-    { stdio: "inherit" },
-  );
-  if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);
-  const results = JSON.parse(await readFile(report, "utf8"));
+  const results = loadInPeft(output, base, folders);
+  if (wanted.length === 0 || wanted.includes("xlora")) {
+    const folder = join(output, "xlora");
+    await writeXloraCase(golden, folder);
+    rows.push({ name: "xlora", type: "XLORA" });
+    Object.assign(results, loadInPeft(output, join(golden, "models/llama"), [folder]));
+  }
   const found = rows.map((row) => ({ ...row, ...results[row.name] }));
   const file = join(here, "types.json");
   const before = wanted.length > 0 ? JSON.parse(await readFile(file, "utf8")).adapters : found;
-  const all = before.map((row) => found.find(({ name }) => name === row.name) ?? row);
+  const kept = before.map((row) => found.find(({ name }) => name === row.name) ?? row);
+  const all = [...kept, ...found.filter(({ name }) => !before.some((row) => row.name === name))];
   const loaded = all.filter((row) => row.ok);
   const types = [...new Set(loaded.map(({ type }) => type))];
   const content = { command: "npm run parity:types", tolerance: 1e-5, types: types.length, adapters: all };
   await writeFile(file, `${JSON.stringify(content, null, 2)}\n`);
   console.log(`${loaded.length} of ${all.length} adapters, ${types.length} types, give the same logits in peft`);
-  process.exitCode = folders.length > 0 && found.every(({ ok, problem }) => ok || problem) ? 0 : 1;
+  process.exitCode = found.length > 0 && found.every(({ ok, problem }) => ok || problem) ? 0 : 1;
 } finally {
   await rm(output, { recursive: true, force: true });
 }

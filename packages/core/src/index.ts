@@ -50,6 +50,7 @@ export { type TargetConfig, targetSites } from "./adapters/targets.ts";
 export { triAdaptToLora } from "./adapters/tri-adapt-to-lora.ts";
 export { truncateDylora } from "./adapters/truncate-dylora.ts";
 export { withExperts, xloraConfigOf } from "./adapters/xlora.ts";
+export { readXloraFolder, writeXloraFolder } from "./adapters/xlora-folder.ts";
 export { type DifferentiateOptions, type DifferentiationTarget, differentiate } from "./autodiff/differentiate.ts";
 export { checkFile } from "./check/check-file.ts";
 export type { GradientAgreement, StepTime } from "./check/check-gradients.ts";
