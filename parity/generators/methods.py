@@ -69,6 +69,7 @@ CONFIGS: dict[str, PeftConfig] = {
     "pvera-unsaved": peft.PveraConfig(r=5, target_modules=MIXED, projection_prng_key=5, save_projection=False),
     "unilora-unequal": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, target_modules=[*MIXED, "output.dense"]),
     "unilora-saved": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, save_indices=True, target_modules=MIXED),
+    "lily-shared": peft.LilyConfig(r=3, stride_A=2, num_B=3, scaling=2.0, target_modules=[*MIXED, "output.dense"]),
 }
 
 # What the noise on trained tensors is multiplied by, where 0.1 would be lost or too much.

@@ -50,6 +50,7 @@ const shared: readonly Entry[] = [
   { name: "PVeRA", type: "PVERA", config: { r: 256 }, budget: "vectors only" },
   { name: "VB-LoRA", type: "VBLORA", config: { r: 8, numVectors: 64, vectorLength: 32, topk: 2 }, usual: {} },
   { name: "Uni-LoRA", type: "UNILORA", config: { r: 8, thetaDLength: BUDGET } },
+  { name: "Lily", type: "LILY", config: { r: 16, strideA: 2, numB: 2 }, usual: {} },
   {
     name: "MoS",
     type: "MOS",

@@ -151,6 +151,7 @@ export { type HraConfig, hra } from "./methods/hra.ts";
 export { type HydraConfig, hydra, hydraPresets } from "./methods/hydra.ts";
 export { type Ia3Config, ia3 } from "./methods/ia3.ts";
 export { type KronAConfig, kronA } from "./methods/kron-a.ts";
+export { type LilyConfig, lily } from "./methods/lily.ts";
 export { lnTuning } from "./methods/ln-tuning.ts";
 export { type LocaConfig, loca } from "./methods/loca.ts";
 export { type LohaConfig, loha } from "./methods/loha.ts";

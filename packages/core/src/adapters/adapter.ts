@@ -105,8 +105,14 @@ export function adapterOf(adapted: AdapterPlan, values: ReadonlyMap<string, Tens
   const all = new Map(
     parameters.map((parameter) => [parameter.name, tensorFor(parameter, values.get(parameter.name))]),
   );
-  const isSaved = new Set(parameters.filter(({ spec }) => spec.saved !== false).map(({ name }) => name));
-  const tensors = new Map([...all].filter(([name]) => isSaved.has(name)));
+  const tensors = new Map(
+    plans
+      .flatMap((plan) => [...plan.shared, ...plan.parameters])
+      .flatMap(({ name, fileName, spec }): [string, AdapterTensor][] => {
+        const tensor = all.get(name);
+        return tensor && spec.saved !== false ? [[fileName, tensor]] : [];
+      }),
+  );
   const own = plans.filter((plan) => plan.method === method);
   // What is made again depends on which modules there are: on those of this graph, where another one has more.
   const isNameless = unreached.length > 0 && own.some(({ parameters: at }) => at.every((p) => p.spec.saved === false));
@@ -186,11 +192,14 @@ export function adaptedSites(
   const take = (plan: SitePlan): AdaptedSite => {
     const found: [string, AdapterTensor][] = [];
     const remade = remaker(plan, frozenOf(plan.site));
-    for (const { name, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
+    for (const { name, fileName, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
       const isMade = spec.saved === false || spec.witness !== undefined;
       const tensor = adapter.tensors.get(name) ?? (isMade ? remade(role) : undefined);
       const isNew = !used.has(name);
-      used.add(name);
+      used.add(name).add(fileName);
+      if (!isCopy(adapter.tensors.get(fileName), tensor)) {
+        problems.push(`"${fileName}" and "${name}" should be one tensor and hold different values`);
+      }
       if (!tensor) {
         if (isNew) problems.push(`"${name}" is missing`);
       } else if (tensor.dims.length !== shape.length || tensor.dims.some((d, i) => d !== shape[i])) {
@@ -233,6 +242,12 @@ export function adaptedSites(
   }
   return result;
 }
+
+/** True for a copy, and for none. */
+const isCopy = (copy: AdapterTensor | undefined, tensor: AdapterTensor | undefined): boolean =>
+  copy === undefined ||
+  copy === tensor ||
+  (copy.data.length === tensor?.data.length && copy.data.every((v, i) => v === tensor.data[i]));
 
 /** Largest difference of a witness, relative to its largest value: more than 16-bit storage of the base makes. */
 const WITNESS_TOLERANCE = 2e-3;

@@ -5,12 +5,14 @@ import { symbolFrom } from "../onnx/dims.ts";
 import type { Shape } from "../onnx/ir.ts";
 import { type AdapterConfig, methodConfig } from "./select.ts";
 import type { Site } from "./site.ts";
-import { patternValue } from "./targets.ts";
+import { patternValue, targetOf } from "./targets.ts";
 
 /** A tensor of an adapter in a graph: an input that is fed on every run. */
 export interface AdapterParameter {
-  /** Name of the graph input and, after peft's prefix, of the tensor in a file: "<site>.<key>". */
+  /** Name of the graph input: "<site>.<key>". */
   readonly name: string;
+  /** Name of the tensor in files, without peft's prefix: another one than `name` where it is that of another module. */
+  readonly fileName: string;
   /** Module path; "" for a tensor that all sites share. */
   readonly site: string;
   /** Name within the method ("A", "B", "weight", "bias"). */
@@ -41,10 +43,11 @@ export interface SitePlan {
  * @throws PeftError UNKNOWN_KEY when a method names a parameter without a key
  */
 export function planSites(sites: readonly Site[], method: Method, config: AdapterConfig): SitePlan[] {
-  const shared = planned(method.shared?.(sites, methodConfig(config)) ?? {}, method, null);
-  return sites.map((site): SitePlan => {
+  const shapes = sites.map((site) => ({ ...site, ...targetOf(site.name, config) }));
+  const shared = planned(method.shared?.(shapes, methodConfig(config)) ?? {}, method, null);
+  return sites.map((site, i): SitePlan => {
     const own = siteConfig(method, methodConfig(config), site.name, patternValue);
-    const parameters = planned(method.parameters(site, own, sites), method, site.name);
+    const parameters = planned(method.parameters(shapes[i] ?? site, own, shapes), method, site.name);
     return { site, method, config: own, parameters, shared };
   });
 }
@@ -66,8 +69,9 @@ function planned(specs: ByRole<ParameterSpec>, method: Method, site: string | nu
       return free ? symbolFrom(`${site ?? method.type.toLowerCase()}.${free}`) : size;
     });
     const { shape, trainable = true, replaces = null } = spec;
-    const name = parameterName(method, site, role);
-    return { name, site: site ?? "", role, shape, dims, trainable, spec, replaces };
+    const name = parameterName(method, site === null ? null : (spec.tiedTo ?? site), role);
+    const fileName = parameterName(method, site, role);
+    return { name, fileName, site: site ?? "", role, shape, dims, trainable, spec, replaces };
   });
 }
 

@@ -11,8 +11,8 @@ import { toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
+import { applyAdapter } from "./apply-adapter.ts";
 import { injectAdapter } from "./inject.ts";
-import { mergeAdapter } from "./merge.ts";
 import { fromPeft, toPeft } from "./peft-files.ts";
 import { adapterFeeds, makeSwappable } from "./swappable.ts";
 
@@ -21,7 +21,7 @@ const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.ur
 const foldersOf = (kind: string): string[] =>
   existsSync(join(golden, kind)) ? readdirSync(join(golden, kind)).map((name) => join(kind, name)) : [];
 /** Types and variants of peft that are not computed here yet. */
-const pending = new Set(["lily", "frod"].map((name) => join("methods", name)));
+const pending = new Set(["frod"].map((name) => join("methods", name)));
 const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
 
 test("there are adapters made by peft", () => {
@@ -56,7 +56,7 @@ describe.each(folders)("%s", (folder) => {
         expect(a.reduce((w, v, i) => Math.max(w, Math.abs(v - b[i]!)), 0)).toBeLessThan(1e-5);
       };
       close(await run(model), "base.logits");
-      close(await run(mergeAdapter(model, adapter)), "output.logits");
+      close(await run(applyAdapter(model, adapter)), "output.logits");
       const swappable = makeSwappable(model, { method: methodOf(adapter.type), config: adapter.config });
       close(await run(swappable.model, adapterFeeds(swappable, adapter)), "output.logits");
       close(await run(swappable.model, adapterFeeds(swappable, null)), "base.logits");
@@ -69,10 +69,9 @@ describe.each(folders)("%s", (folder) => {
     const adapted = injectAdapter(model, { method: methodOf(adapter.type), config: adapter.config });
     const shapes = (list: Iterable<readonly [string, readonly number[]]>) =>
       [...list].sort(([a], [b]) => (a < b ? -1 : 1));
-    const saved = adapted.parameters.filter((p) => p.spec.saved !== false);
-    expect(shapes(saved.map((p) => [p.name, p.shape] as const))).toEqual(
-      shapes([...adapter.tensors].map(([name, t]) => [name, t.dims] as const)),
-    );
+    const parameters = adapted.plans.flatMap((plan) => [...plan.shared, ...plan.parameters]);
+    const saved = new Map(parameters.filter((p) => p.spec.saved !== false).map((p) => [p.fileName, p.shape]));
+    expect(shapes(saved)).toEqual(shapes([...adapter.tensors].map(([name, t]) => [name, t.dims] as const)));
   });
 
   test("written again it is the same file", async () => {

@@ -72,6 +72,8 @@ export interface SiteShape {
   readonly window?: ConvWindow;
   /** linear: the residual branch that it begins or ends. */
   readonly sublayer?: SublayerShape;
+  /** The entry of targetModules that chose it, or the whole of a regular expression; of "all-linear" none. */
+  readonly target?: string;
   /** attention: its sizes. */
   readonly attention?: AttentionSizes;
   /** tokens: why the sequence cannot be made longer. */

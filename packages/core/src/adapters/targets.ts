@@ -209,6 +209,17 @@ export function targetSites(
   return chosen;
 }
 
+/** What of a config chose a module: the longest of the endings that fit, or the expression. */
+export function targetOf(name: string, { targetModules }: TargetConfig): { readonly target?: string } {
+  if (targetModules === undefined) return {};
+  if (typeof targetModules === "string") {
+    return targetModules.toLowerCase() === "all-linear" ? {} : { target: targetModules };
+  }
+  const fitting = targetModules.filter((ending) => isNamed(name, [ending]));
+  const [target] = fitting.sort((a, b) => b.length - a.length);
+  return target === undefined ? {} : { target };
+}
+
 function nothingFound(field: string, wanted: readonly string[], available: readonly string[]): PeftError {
   const endings = [...new Set(available.flatMap((name) => [name.split(".").at(-1) ?? name, name]))];
   const near = [...new Set(wanted.slice(0, 8).flatMap((name) => nearestName(name, endings) ?? []))].slice(0, 5);

@@ -95,6 +95,15 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "LoRA's products, and a gather of both factors in every step. Indices and factors take four values of memory for each two of LoRA's while it runs, and none in the file.",
     source: "Li et al. 2025. Files of `peft`.",
   },
+  LILY: {
+    title: "Lily",
+    parameters: "numB r, and r in for every strideA neighbours, numB r out for all modules of a kind",
+    use: "At LoRA's number of trained values when a larger rank is wanted: layers share matrices, one A for neighbours and several B for all, and a router at each module mixes the latter by what it reads. Take two to four times LoRA's rank, a large strideA and a small numB.",
+    avoid:
+      "Where results must not depend on the batch: the router's weights are a mean over all its tokens, padding included, so other rows and other lengths change them, and rows of one batch cannot have other adapters. Where an adapter has to be merged: it is no fixed change of weights.",
+    cost: "LoRA's products at the larger rank, a mixture of the matrices B per module and run, a router. Nothing is merged away. Files hold the shared matrices under every module, as those of `peft` do.",
+    source: "Zhong et al. 2024. Files of `peft`.",
+  },
   MOS: {
     title: "MoS",
     parameters: "equivalentRank (in + out)",

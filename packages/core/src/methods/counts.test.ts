@@ -8,6 +8,7 @@ import { fourierFt } from "./fourier-ft.ts";
 import { full } from "./full.ts";
 import { hydra } from "./hydra.ts";
 import { kronA } from "./kron-a.ts";
+import { lily } from "./lily.ts";
 import { lnTuning } from "./ln-tuning.ts";
 import { lora } from "./lora.ts";
 import { type Method, parameterCount, siteConfig } from "./method.ts";
@@ -98,6 +99,8 @@ test.each([
   ["VeRA r 1024, RoBERTa-base query and value", vera, { r: 1024 }, attention, 43_008 + 1024 * 768 * 2],
   ["PVeRA r 256, twice VeRA's d", pvera, { r: 256 }, attention, 24 * (512 + 768) + 3 * 256 * 768],
   ["Uni-LoRA of 23,040 numbers in all", unilora, { thetaDLength: 23_040 }, attention, 23_040],
+  // Two kinds of module: an A for every four layers, three B for all twelve, a router each.
+  ["Lily r 32", lily, { r: 32, strideA: 4, numB: 3 }, attention, 2 * (3 * 32 * 768 + 3 * 32 * 768) + 24 * 3 * 32],
   ["MoS e 2", mos, { r: 8, equivalentRank: 2, privateRank: 1, shardsPerVector: 4 }, attention, 2 * 24 * 1536],
   ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
   ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],

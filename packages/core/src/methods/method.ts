@@ -28,6 +28,8 @@ export interface ParameterSpec {
   readonly neutral?: number | ((frozen: FrozenSite) => Float32Array);
   /** Entries that are trained, where the others are zero and stay so; default all. */
   readonly entries?: number;
+  /** The module whose tensor of this role it is: both are one, trained once, and files hold a copy under every name. */
+  readonly tiedTo?: string;
   /**
    * For saved state by which the base model is recognised: its values over this base. An adapter with others is refused; a
    * file without it is taken as it is.
@@ -432,8 +434,10 @@ export function parameterCount<C extends object>(method: Method<C>, config: C, s
     const fitting = (part: Method): SiteShape[] => sites.filter((site) => part.kinds.includes(site.kind));
     return parts.reduce((sum, { method: part, own }) => sum + parameterCount(part, own, fitting(part)), 0);
   }
-  return [...sites.map((site) => method.parameters(site, config, sites)), method.shared?.(sites, config) ?? {}]
-    .flatMap((specs) => Object.values(specs))
+  const own = sites.flatMap((site) =>
+    Object.values(method.parameters(site, config, sites)).filter(({ tiedTo = site.name }) => tiedTo === site.name),
+  );
+  return [...own, ...Object.values(method.shared?.(sites, config) ?? {})]
     .filter((spec) => spec.trainable !== false && spec.saved !== false)
     .reduce((sum, { shape, entries }) => sum + (entries ?? shape.reduce((a, b) => a * b, 1)), 0);
 }

@@ -21,6 +21,7 @@ import { hra } from "./hra.ts";
 import { hydra } from "./hydra.ts";
 import { ia3 } from "./ia3.ts";
 import { kronA } from "./kron-a.ts";
+import { lily } from "./lily.ts";
 import { lnTuning } from "./ln-tuning.ts";
 import { loca } from "./loca.ts";
 import { loha } from "./loha.ts";
@@ -68,6 +69,7 @@ const methods: readonly Method[] = [
     pvera,
     vblora,
     unilora,
+    lily,
     mos,
     randlora,
     delora,

@@ -211,6 +211,17 @@ export const triedConfigs: readonly TriedConfig[] = [
     config: config({ r: 2, projSeed: 9, thetaDLength: 29, initWeights: false, saveIndices: true, ...mixed }),
   },
   {
+    type: "LILY",
+    config: config({ r: 3, strideA: 2, numB: 3, scaling: 1.5, targetModules: "all-linear" }),
+    elsewhere: { MLP: config({ targetModules: ["up", "down"] }) },
+  },
+  {
+    type: "LILY",
+    variant: "drawn B, an A for each module",
+    config: config({ r: 2, initWeights: false, ...mixed }),
+    elsewhere: { MLP: config({ targetModules: ["up", "down"] }) },
+  },
+  {
     type: "MOS",
     config: config({
       r: 4,

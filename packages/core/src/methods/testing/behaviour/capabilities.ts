@@ -10,6 +10,7 @@ import {
   parseAdapterConfig,
 } from "../../../adapters/select.ts";
 import { adapterFeeds, makeSwappable } from "../../../adapters/swappable.ts";
+import { targetOf } from "../../../adapters/targets.ts";
 import { encodeModel } from "../../../onnx/write.ts";
 import { quantizeModel } from "../../../quantization/quantize-model.ts";
 import { onnxruntimeNode } from "../../../runtime/onnxruntime-node.ts";
@@ -75,7 +76,7 @@ const parameters: Capability = {
       .filter((p) => p.trainable && p.spec.saved !== false)
       .reduce((sum, { shape, spec }) => sum + (spec.entries ?? size(shape)), 0);
     const whole = saved.flatMap((plan) => plan.parameters).reduce((sum, { shape }) => sum + size(shape), 0);
-    const sites = own.map((plan) => plan.site);
+    const sites = own.map(({ site }) => ({ ...site, ...targetOf(site.name, config) }));
     const counted = own.every((plan, i) => JSON.stringify(plan.config) === JSON.stringify(own[0]?.config) || i === 0);
     const parsed = methodConfig(parseAdapterConfig(method, config));
     const parts = method.parts?.(parsed);
@@ -102,7 +103,8 @@ const starts: Capability = {
   async check({ method, config, inject, start, ground, tried }) {
     expect(start(5)).toEqual(startValues(inject(), 5));
     // What all modules share depends on which modules there are.
-    if (method.shared || method.wholeModel || method.parts) return undefined;
+    const isShared = method.shared || inject().parameters.some(({ spec }) => spec.tiedTo);
+    if (isShared || method.wholeModel || method.parts) return undefined;
     const targets = targetsOn(ground, tried);
     const all = inject().plans.filter(({ site }) => targets.includes(site.name));
     const [last] = all.slice(-1);
