@@ -26,7 +26,7 @@ const noTokens = { MLP: { code: "HIDDEN_STATES", reason: "of shape [batch, token
 /** Parts of a composition choose modules by name, and only the transformer block has them. */
 const onBlocksOnly = (reason: string): NonNullable<TriedConfig["refusedOn"]> => {
   const refusal = { code: "TARGETS_NOT_FOUND", reason };
-  return { MLP: refusal, convolution: refusal, embedding: refusal };
+  return { MLP: refusal, convolution: refusal, embedding: refusal, experts: refusal };
 };
 
 /** What the behaviour matrix tries. A method that is missing here fails. */
@@ -42,6 +42,7 @@ export const triedConfigs: readonly TriedConfig[] = [
       targetModules: "all-linear",
       modulesToSave: ["classifier"],
     }),
+    elsewhere: { experts: config({ dropout: 0 }) },
   },
   { type: "VERA", config: config({ r: 3, dropout: 0.1, targetModules: "all-linear" }) },
   {
@@ -335,6 +336,7 @@ export const triedConfigs: readonly TriedConfig[] = [
     type: "LORA",
     variant: "LoRA-FA",
     config: config({ r: 2, freezeA: true, dropout: 0.1, targetModules: "all-linear" }),
+    elsewhere: { experts: config({ dropout: 0 }) },
   },
   {
     type: "LORA",

@@ -18,7 +18,7 @@ export interface Ground {
   batch(rows: number): Feeds;
 }
 
-export const groundNames = ["MLP", "transformer block", "convolution", "embedding"] as const;
+export const groundNames = ["MLP", "transformer block", "convolution", "embedding", "experts"] as const;
 export type GroundName = (typeof groundNames)[number];
 
 type Draw = (dims: readonly number[], scale?: number, shift?: number) => number[];
@@ -111,11 +111,31 @@ function embedding(): Ground {
   return ids("embedding", model);
 }
 
+/**
+ * x [batch, 8] through all of four experts, whose parameters are [experts, in, out], then through the one that x asks for, out of three
+ * whose parameters are [experts, out, in].
+ */
+function experts(): Ground {
+  const model = classifierOf(14, 8, (g, weight) => {
+    const x = g.input("x", "float32", ["batch", 8]);
+    const wide = g.matMul(g.unsqueeze(x, [0]), weight("layers.0.experts.gate_up_proj", [4, 8, 12])); // [4, batch, 12]
+    const [gate, up] = g.split(wide, [6, 6], 2) as [Value, Value];
+    const all = g.matMul(g.mul(g.tanh(gate), up), weight("layers.0.experts.down_proj", [4, 6, 8]));
+    const mean = g.unsqueeze(g.reduceMean(all, [0], false), [2]); // [batch, 8, 1]
+    const asked = g.op("ArgMax", [g.slice(x, [0], [3], [1])], { axis: 1, keepdims: 0 })[0] as Value;
+    const made = g.matMul(g.gather(weight("layers.1.experts.up_proj", [3, 10, 8]), asked), mean);
+    const one = g.matMul(g.gather(weight("layers.1.experts.down_proj", [3, 8, 10]), asked), g.tanh(made));
+    return g.squeeze(one, [2]);
+  });
+  return floats("experts", model, "x", [8]);
+}
+
 const makers: Readonly<Record<GroundName, () => Ground>> = {
   MLP: mlp,
   "transformer block": () => ids("transformer block", prepareModel(tinyModel())),
   convolution,
   embedding,
+  experts,
 };
 
 /** The ground of a name, made anew. */

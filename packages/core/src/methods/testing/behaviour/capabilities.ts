@@ -9,8 +9,11 @@ import {
   methodConfig,
   parseAdapterConfig,
 } from "../../../adapters/select.ts";
+import type { Site } from "../../../adapters/site.ts";
+import { findSites } from "../../../adapters/sites.ts";
 import { adapterFeeds, makeSwappable } from "../../../adapters/swappable.ts";
 import { targetOf } from "../../../adapters/targets.ts";
+import { unwrappedNames } from "../../../adapters/wrapped-names.ts";
 import { encodeModel } from "../../../onnx/write.ts";
 import { quantizeModel } from "../../../quantization/quantize-model.ts";
 import { onnxruntimeNode } from "../../../runtime/onnxruntime-node.ts";
@@ -98,6 +101,13 @@ const parameters: Capability = {
   },
 };
 
+/** Options that choose these sites: modules, or parameters of experts. */
+const only = (sites: readonly Site[]): object => {
+  const named = (isParameter: boolean): string[] =>
+    sites.flatMap(({ kind, name }) => ((kind === "experts") === isParameter ? [name] : []));
+  return { targetModules: named(false), ...(named(true).length > 0 ? { targetParameters: named(true) } : {}) };
+};
+
 const starts: Capability = {
   name: "seeded start",
   async check({ method, config, inject, start, ground, tried }) {
@@ -109,13 +119,13 @@ const starts: Capability = {
     const all = inject().plans.filter(({ site }) => targets.includes(site.name));
     const [last] = all.slice(-1);
     if (all.length < 2 || !last) return undefined;
-    const only = injectAdapter(ground.model, {
+    const alone = injectAdapter(ground.model, {
       method,
-      config: { ...config, targetModules: [last.site.name] } as AdapterConfigInput,
+      config: { ...config, ...only([last.site]) } as AdapterConfigInput,
       wantedOutputs: ["logits"],
     });
     const before = start(5);
-    for (const [name, values] of startValues(only, 5)) expect(values).toEqual(before.get(name));
+    for (const [name, values] of startValues(alone, 5)) expect(values).toEqual(before.get(name));
     return undefined;
   },
 };
@@ -201,11 +211,13 @@ const files: Capability = {
     const chosen = inject().plans.flatMap(({ site, method: used }) => (used.type === method.type ? [site.name] : []));
     const targets = method.wholeModel || method.parts ? {} : { targetModules: read.targetModules ?? chosen };
     expect(back.config).toEqual({ ...read, ...targets });
-    expect(back.tensors).toEqual(adapter.tensors);
+    // Files name the module of experts, and the model's own parameters complete the names.
+    const { tensors } = unwrappedNames(back, findSites(ground.model));
+    expect(tensors).toEqual(adapter.tensors);
     if (adapter.config !== own.config) {
       // Written in another form: the same model all the same. What files leave out is made again.
       const other = createTrial(ground, { ...tried, config: back.config }, back.config);
-      const values = new Map([...other.start(1)].map(([name, v]) => [name, back.tensors.get(name)?.data ?? v]));
+      const values = new Map([...other.start(1)].map(([name, v]) => [name, tensors.get(name)?.data ?? v]));
       close(await other.runAdapted(values), await adapted(A), 1e-5);
       await other.close();
     }

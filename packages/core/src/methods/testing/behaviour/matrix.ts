@@ -18,7 +18,9 @@ async function expectRefusal(attempt: () => unknown, { code, reason }: Refusal):
 
 /** How a configuration must be refused on a ground that has no module for it; null where it has. */
 function refusalOn(ground: Ground, tried: TriedConfig): Refusal | null {
-  if (targetsOn(ground, tried).length > 0) return tried.refusedOn?.[ground.name] ?? null;
+  const known = tried.refusedOn?.[ground.name];
+  if (known) return known;
+  if (targetsOn(ground, tried).length > 0) return null;
   // Methods that adapt the model as a whole cannot be told which modules.
   const { wholeModel, kinds } = methodOf(tried.type);
   if (wholeModel) return { code: "TARGETS_NOT_FOUND", reason: `no site of kind ${kinds.join(" and ")}` };

@@ -69,8 +69,9 @@ function once<K, V>(make: (key: K) => V): (key: K) => V {
 }
 
 /** Why a method does not adapt a module under a configuration, or null. */
-function reasonAgainst(site: Site, { type, config }: TriedConfig): string | null {
+function reasonAgainst(site: Site, ground: Ground, { type, config: given, elsewhere }: TriedConfig): string | null {
   const method = methodOf(type);
+  const config = { ...given, ...elsewhere?.[ground.name] };
   if (!method.kinds.includes(site.kind)) return `${type} adapts ${method.kinds.join(" and ")}`;
   return site.refusal ?? method.refuses?.(site, parseAdapterConfig(method, config)) ?? null;
 }
@@ -81,11 +82,11 @@ export const modulesOf = ({ model }: Ground, { type }: TriedConfig): Site[] =>
 
 /** Those that a configuration is tried on: all that it does not refuse. */
 export const targetsOn = (ground: Ground, tried: TriedConfig): string[] =>
-  modulesOf(ground, tried).flatMap((site) => (reasonAgainst(site, tried) === null ? [site.name] : []));
+  modulesOf(ground, tried).flatMap((site) => (reasonAgainst(site, ground, tried) === null ? [site.name] : []));
 
 /** Why there are none. */
 export const reasonOn = (ground: Ground, tried: TriedConfig): string =>
-  modulesOf(ground, tried).flatMap((site) => reasonAgainst(site, tried) ?? [])[0] ?? "";
+  modulesOf(ground, tried).flatMap((site) => reasonAgainst(site, ground, tried) ?? [])[0] ?? "";
 
 /**
  * The configuration as it is tried on a ground: as written on the transformer block, with the ground's modules elsewhere. Methods that choose
@@ -95,7 +96,10 @@ export function configOn(ground: Ground, tried: TriedConfig): AdapterConfigInput
   const { config } = tried;
   if (ground.name === "transformer block") return config;
   if (config.targetModules === undefined) return { ...config, ...tried.elsewhere?.[ground.name] };
-  return { ...config, targetModules: targetsOn(ground, tried), ...tried.elsewhere?.[ground.name] };
+  const targets = targetsOn(ground, tried);
+  const chosen =
+    ground.name === "experts" ? { targetModules: [], targetParameters: targets } : { targetModules: targets };
+  return { ...config, ...chosen, ...tried.elsewhere?.[ground.name] };
 }
 
 export const feedsOf = (adapted: AdaptedGraph, values: Values): Record<string, RuntimeTensor> =>

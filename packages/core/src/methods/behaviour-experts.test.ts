@@ -1,0 +1,3 @@
+import { behaviourMatrix } from "./testing/behaviour/matrix.ts";
+
+behaviourMatrix("experts");
