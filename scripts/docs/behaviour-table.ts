@@ -48,8 +48,8 @@ export function behaviourSection(titles: ReadonlyMap<string, string>, entries: r
   return [
     "## What the tests found",
     "",
-    `Every method is tried on four small models in ${tried} combinations of model and configuration: an MLP, a transformer encoder, convolutions in`,
-    'one and two axes, an embedding. The columns of the models count configurations; what differs among these is joined by "or". A model without',
+    `Every method is tried on five small models in ${tried} combinations of model and configuration: an MLP, a transformer encoder, convolutions in`,
+    'one and two axes, an embedding, experts in one parameter. The columns of the models count configurations; what differs among these is joined by "or". A model without',
     "modules for a method is refused, which is",
     "checked too, as is everything else that a method does not declare: the error and its reason. Collected while the tests run; the run fails",
     `when it finds something else than this table. For all methods: ${[...same].sort().join(", ")}; a merge that gives NaN is refused.`,

@@ -16,7 +16,7 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   LORA: {
     title: "LoRA",
     parameters: "r (in + out)",
-    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions, EVA in those of the data (and gives ranks to the modules that explain most of it), LoRA-GA in those of the gradient, CorDA in those that matter most or least to the data, LoRA-FA (`freezeA`) trains B alone: half the values, and the input of a module is not kept for the backward pass.",
+    use: "The default. Most runtimes and tools read it, adapters can be added up, and one session serves any mixture of ranks. Options of it: rsLoRA keeps high ranks stable, DoRA trains the norms of rows apart, PiSSA and OLoRA start in the weight's own directions, EVA in those of the data (and gives ranks to the modules that explain most of it), LoRA-GA in those of the gradient, CorDA in those that matter most or least to the data, LoRA-FA (`freezeA`) trains B alone: half the values, and the input of a module is not kept for the backward pass. It alone adapts mixtures of experts whose matrices are one parameter (`targetParameters`).",
     avoid:
       "Where a few kilobytes per adapter matter (VeRA, IA3), or where the change has to be of high rank (HiRA, RandLoRA, SHiRA).",
     cost: "Two thin products per module. DoRA adds the norms of the rows, PiSSA, OLoRA, LoRA-GA and CorDA a decomposition of each weight at the start and, while they train, a second pair of factors; EVA, LoRA-GA and CorDA some batches before training.",
