@@ -2,8 +2,11 @@ import { PeftError } from "../errors.ts";
 import type { LocaConfig } from "./loca.ts";
 import type { HookSetup, StepHooks } from "./method.ts";
 
-/** Adam's constants for the places. */
-const [BETA1, BETA2, EPSILON] = [0.9, 0.999, 1e-8];
+/**
+ * Adam's constants for the places. Their slopes are products of a coefficient and a difference of gradients, far smaller than gradients of
+ * weights: the usual epsilon of 1e-8 holds all places of small coefficients where they are.
+ */
+const [BETA1, BETA2, EPSILON] = [0.9, 0.999, 1e-16];
 
 interface Places {
   /** Places as fractions of a cell; what the graph sees is rounded. */
