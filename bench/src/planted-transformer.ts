@@ -1,4 +1,6 @@
 import {
+  type AdaptedGraph,
+  type Adapter,
   type AdapterConfigInput,
   adapterOf,
   attentionBias,
@@ -14,6 +16,7 @@ import {
   injectAdapter,
   linear,
   lora,
+  type Method,
   type Model,
   meanSquaredError,
   mergeAdapter,
@@ -180,6 +183,8 @@ export interface PlantedRun {
   readonly seed: number;
   readonly steps: number;
   readonly start?: ReadonlyMap<string, StartTensor>;
+  /** A method that is not registered. */
+  readonly method?: Method;
 }
 
 export interface PlantedResult {
@@ -193,11 +198,27 @@ export interface PlantedResult {
 const BATCH = 32;
 
 /** Trains an adapter towards the changed network and judges it on other samples. */
-export async function trainPlanted({ model, train: samples, test }: Planted, run: PlantedRun): Promise<PlantedResult> {
+export async function trainPlanted(planted: Planted, run: PlantedRun): Promise<PlantedResult> {
+  const { adapted, adapter } = await tunePlanted(planted, run);
+  const ranks = adapted.plans.map(({ site, parameters }) => {
+    const a = parameters.find(({ role }) => role === "A")?.name ?? "";
+    return [site.name, adapter.tensors.get(a)?.dims[0] ?? 0] as const;
+  });
+  return {
+    score: await scoreOf(planted, adapter),
+    parameters: trainedCount(adapted, adapter),
+    ranks: Object.fromEntries(ranks),
+  };
+}
+
+/** The adapter of such a training. */
+export async function tunePlanted(
+  { model, train: samples }: Planted,
+  run: PlantedRun,
+): Promise<{ readonly adapted: AdaptedGraph; readonly adapter: Adapter }> {
   const { type, config, learningRate, seed, steps, start = new Map<string, StartTensor>() } = run;
-  const inject = (training: boolean) =>
-    injectAdapter(model, { method: methodOf(type), config: config as AdapterConfigInput, training });
-  const adapted = inject(true);
+  const method = run.method ?? methodOf(type);
+  const adapted = injectAdapter(model, { method, config: config as AdapterConfigInput, training: true });
   const values = initialParameters(adapted, seed);
   const loss = plantedLoss(adapted);
   const result = await train<PlantedSample>({
@@ -216,7 +237,11 @@ export async function trainPlanted({ model, train: samples, test }: Planted, run
       schedule: { type: "linear", warmupRatio: 0.06 },
     },
   });
-  const adapter = adapterOf(adapted, new Map(Object.entries(result.parameters)));
+  return { adapted, adapter: adapterOf(adapted, new Map(Object.entries(result.parameters))) };
+}
+
+/** Share of the test targets' variance that an adapter explains, 0 for the unchanged model. */
+export async function scoreOf({ model, test }: Planted, adapter: Adapter): Promise<number> {
   const errorOf = async (of: Model): Promise<number> => {
     const session = await onnxruntimeNode.open(encodeModel(of), { threads: 1 });
     const { logits } = await session.run(idsOf(test));
@@ -224,15 +249,7 @@ export async function trainPlanted({ model, train: samples, test }: Planted, run
     const wanted = test.flatMap(({ target }) => target);
     return wanted.reduce((sum, value, i) => sum + (value - Number(logits?.data[i])) ** 2, 0);
   };
-  const ranks = adapted.plans.map(({ site, parameters }) => {
-    const a = parameters.find(({ role }) => role === "A")?.name ?? "";
-    return [site.name, adapter.tensors.get(a)?.dims[0] ?? 0] as const;
-  });
-  return {
-    score: 1 - (await errorOf(mergeAdapter(model, adapter))) / (await errorOf(model)),
-    parameters: trainedCount(adapted, adapter),
-    ranks: Object.fromEntries(ranks),
-  };
+  return 1 - (await errorOf(mergeAdapter(model, adapter))) / (await errorOf(model));
 }
 
 /** Mean squared distance to the changed network's outputs. */
