@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { differentiate } from "../autodiff/differentiate.ts";
 import { type Builder, createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
 import { ia3 } from "../methods/ia3.ts";
@@ -7,10 +8,12 @@ import type { Model, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
+import type { Feeds } from "../runtime/runtime.ts";
 import { testRandom } from "../testing/check-gradient.ts";
+import { openBuilder } from "../testing/run-graph.ts";
 import { type Adapter, adapterOf } from "./adapter.ts";
 import { combineAdapters } from "./combine.ts";
-import { injectAdapter } from "./inject.ts";
+import { injectAdapter, trainableValues } from "./inject.ts";
 import { mergeAdapter } from "./merge.ts";
 import { makeMixed } from "./mixed.ts";
 import { fromPeft, toPeft } from "./peft-files.ts";
@@ -67,6 +70,19 @@ const forms: Record<string, { readonly body: Body; readonly shape: readonly numb
     shape: [3, 5, 4],
     layout: "out_in",
   },
+  "all, by Einsum": {
+    body: (g, w) => g.op("Einsum", [xOf(g), w(name, [3, 4, 5])], { equation: "bd,edh->beh" })[0] as Value,
+    shape: [3, 4, 5],
+    layout: "in_out",
+  },
+  "all, by Einsum, transposed and summed": {
+    body: (g, w) => {
+      const many = g.mul(g.unsqueeze(xOf(g), [1]), g.constant("float32", [1, 2, -3], [3, 1]));
+      return g.op("Einsum", [w(name, [3, 5, 4]), many], { equation: "rhd, brd -> bh" })[0] as Value;
+    },
+    shape: [3, 5, 4],
+    layout: "out_in",
+  },
   "one in a loop, with its bias": {
     body: (g, w) => {
       const x = xOf(g);
@@ -89,18 +105,15 @@ function adapterFor(model: Model): Adapter {
   return adapterOf(adapted, new Map(adapted.parameters.map((p) => [p.name, Float32Array.from(draw(p.shape))])));
 }
 
-async function run(
-  model: Model,
-  more: Parameters<typeof adapterFeeds>[1] | Record<string, never> = {},
-): Promise<Float32Array> {
+const inputs: Feeds = {
+  x: { type: "float32", dims: [2, 4], data: Float32Array.from([1, -2, 0.5, 3, -1, 0.25, 2, 1]) },
+  ids: { type: "int64", dims: [2], data: BigInt64Array.from([2n, 0n]) },
+};
+
+async function run(model: Model, more: Feeds = {}): Promise<Float32Array> {
   const session = await onnxruntimeNode.open(encodeModel(model), { threads: 1 });
-  const feeds = {
-    x: { type: "float32", dims: [2, 4], data: Float32Array.from([1, -2, 0.5, 3, -1, 0.25, 2, 1]) },
-    ids: { type: "int64", dims: [2], data: BigInt64Array.from([2n, 0n]) },
-    ...more,
-  } as const;
-  const used = Object.entries(feeds).filter(([key]) => session.inputNames.includes(key));
-  const { y } = await session.run(Object.fromEntries(used) as never);
+  const all: Feeds = { ...inputs, ...more };
+  const { y } = await session.run(Object.fromEntries(session.inputNames.map((key) => [key, all[key]!])));
   await session.close();
   return y!.data as Float32Array;
 }
@@ -124,9 +137,44 @@ describe.each(Object.entries(forms))("%s", (_, { body, shape, layout }) => {
     const base = await run(model);
     const merged = await run(mergeAdapter(model, adapter));
     expect(distance(merged, base)).toBeGreaterThan(0.1);
-    expect(distance(await run(swappable.model, adapterFeeds(swappable, adapter) as never), merged)).toBeLessThan(1e-5);
-    expect(distance(await run(swappable.model, adapterFeeds(swappable, null) as never), base)).toBe(0);
+    expect(distance(await run(swappable.model, adapterFeeds(swappable, adapter)), merged)).toBeLessThan(1e-5);
+    expect(distance(await run(swappable.model, adapterFeeds(swappable, null)), base)).toBe(0);
   });
+});
+
+test.each(Object.entries(forms))("%s: gradients are central differences", async (_, { body }) => {
+  const adapted = injectAdapter(modelOf(body), { method: lora, config });
+  const { g } = adapted;
+  const y = adapted.outputs.get("y") as Value;
+  const loss = g.reduceSum(
+    g.mul(y, y),
+    y.shape.map((_, axis) => axis),
+    false,
+  );
+  const wanted = trainableValues(adapted);
+  const gradients = differentiate(g, [{ value: loss }], wanted);
+  g.output(loss, "loss");
+  for (const [i, d] of gradients.entries()) g.output(d, `d:${wanted[i]!.name}`);
+  const session = await openBuilder(g);
+  const [at, along] = [0, 1].map(() => new Map(adapted.parameters.map((p) => [p.name, draw(p.shape)])));
+  const runAt = (h: number) => {
+    const tensors = adapted.parameters.map(({ name: key, shape }) => {
+      const data = Float32Array.from(at!.get(key)!, (v, i) => v + h * along!.get(key)![i]!);
+      return [key, { type: "float32", dims: shape, data }] as const;
+    });
+    const all: Feeds = { ...inputs, ...Object.fromEntries(tensors) };
+    return session.run(Object.fromEntries(session.inputNames.map((key) => [key, all[key]!])));
+  };
+  const found = await runAt(0);
+  const analytic = wanted.reduce(
+    (sum, { name: key }) =>
+      sum + (found[`d:${key}`]!.data as Float32Array).reduce((s, v, i) => s + v * along!.get(key)![i]!, 0),
+    0,
+  );
+  const lossAt = async (h: number): Promise<number> => Number((await runAt(h))["loss"]!.data[0]);
+  const central = ((await lossAt(0.01)) - (await lossAt(-0.01))) / 0.02;
+  await session.close();
+  expect(Math.abs(analytic - central) / Math.abs(central)).toBeLessThan(5e-3);
 });
 
 test.each<[string, Body]>([
@@ -208,6 +256,15 @@ describe("what configs choose", () => {
     };
     expect(() => injectAdapter(fused, { method: lora, config, sites: [] })).toThrow(
       error("TARGETS_UNSUITABLE", /fused operator MoE/) as Error,
+    );
+  });
+
+  test("a parameter that is read in another way is named with its readers", () => {
+    const reduced = modelOf((g, w) =>
+      g.mul(g.reduceSum(w(name, [3, 4, 5]), [0, 1], false), g.reduceSum(xOf(g), [0, 1], false)),
+    );
+    expect(() => injectAdapter(reduced, { method: lora, config })).toThrow(
+      error("TARGETS_UNSUITABLE", /no factor of a product of matrices: it is read by ReduceSum/) as Error,
     );
   });
 

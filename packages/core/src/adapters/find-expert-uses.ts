@@ -1,4 +1,4 @@
-import { floatAttribute, intAttribute, intsAttribute } from "../onnx/infer/context.ts";
+import { floatAttribute, intAttribute, intsAttribute, stringAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
 import { elementCount, toNumbers } from "../onnx/tensor.ts";
 import { type GraphIndex, onlyConsumer, operandNames, operandOf, weightBehind } from "./graph-index.ts";
@@ -83,6 +83,48 @@ export function expertsUse(index: GraphIndex, node: Node): FoundUse | null {
     const output = node.outputs[0] ?? "";
     const nodes = [...between, node];
     return { kind: "experts", operandLayout, use: { nodes, input, output, weight, bias: null, experts } };
+  }
+  return null;
+}
+
+/** Letters of an axis for the rank. */
+const letters = [..."rabcdefghijklmnopqstuvwxyz"];
+
+/**
+ * The same as an Einsum of two factors, x and [experts, in, out] or [experts, out, in], its equation written out: "bd,edh->beh". Where only
+ * x has the letter of the experts ("bed,edh->bh") they are summed.
+ */
+export function expertsEinsum(index: GraphIndex, node: Node): FoundUse | null {
+  const match = /^([A-Za-z]+),([A-Za-z]+)->([A-Za-z]+)$/.exec(
+    stringAttribute(node, "equation", "").replaceAll(" ", ""),
+  );
+  if (!match || node.inputs.length !== 2) return null;
+  const [, first = "", second = "", made = ""] = match;
+  const isDistinct = (term: string): boolean => new Set(term).size === term.length;
+  for (const own of [1, 0]) {
+    const [read, matrix] = own === 1 ? [first, second] : [second, first];
+    const weight = weightOperand(index, node, own, (rank) => rank === 3);
+    const dims = weightBehind(index, weight)?.dims ?? [];
+    if (!weight || weight.packed || dims.some((d) => d < 2) || operandOf(index, node, 1 - own) !== null) continue;
+    if (matrix.length !== 3 || ![read, matrix, made].every(isDistinct)) continue;
+    const [e = "", a = "", b = ""] = matrix;
+    const isIn = (letter: string): boolean => read.includes(letter) && !made.includes(letter);
+    const isOut = (letter: string): boolean => !read.includes(letter) && made.includes(letter);
+    const isInOut = isIn(a) && isOut(b);
+    if (!(isInOut || (isOut(a) && isIn(b))) || !(read.includes(e) || made.includes(e))) continue;
+    const [input, output] = isInOut ? [a, b] : [b, a];
+    const r = letters.find((letter) => ![...read, ...matrix, ...made].includes(letter)) ?? "";
+    const h = read.replace(input, r) + (read.includes(e) ? "" : e);
+    const equations = [`${read},${e}${r}${input}->${h}`, `${h},${e}${r}${output}->${made}`] as const;
+    const use = {
+      nodes: [node],
+      input: node.inputs[1 - own] ?? "",
+      output: node.outputs[0] ?? "",
+      weight,
+      bias: null,
+      experts: { side: "right", selection: null, equations } as const,
+    };
+    return { kind: "experts", operandLayout: isInOut ? "in_out" : "out_in", use };
   }
   return null;
 }

@@ -1,7 +1,7 @@
 import { isHalf } from "../lowering/float-types.ts";
 import { floatAttribute, intAttribute } from "../onnx/infer/context.ts";
 import type { Node } from "../onnx/ir.ts";
-import { expertsUse, withExpertNames } from "./find-expert-uses.ts";
+import { expertsEinsum, expertsUse, withExpertNames } from "./find-expert-uses.ts";
 import { packedFinders, packedGather } from "./find-packed-uses.ts";
 import { fusedUses } from "./fused-uses.ts";
 import type { GraphIndex } from "./graph-index.ts";
@@ -91,6 +91,7 @@ const productUse = (index: GraphIndex, node: Node): FoundUse | null =>
 const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse | null> = new Map([
   ["MatMul", productUse],
   ["Gemm", productUse],
+  ["Einsum", expertsEinsum],
   ["com.microsoft::FusedMatMul", productUse],
   ["Gather", (index, node) => embeddingUse(index, node) ?? packedGather(index, node)],
   ["Conv", convUse],

@@ -28,9 +28,7 @@ export function frozenValues(
   };
   const { experts } = use;
   return {
-    ...(experts
-      ? { experts: { side: experts.side, select: (values) => selected(g, use, added, experts, values) } }
-      : {}),
+    ...(experts ? { experts: { ...experts, select: (values) => selected(g, use, added, experts, values) } } : {}),
     weight() {
       const { packed, product } = use.weight;
       if (packed && product) {

@@ -64,7 +64,7 @@ export function selectSites<C extends object>(
     return kept ? list.filter((site) => kept.includes(site)) : list;
   };
   if (method.wholeModel) return { adapted: wholeModel(sites, method, config), saved, skipped: [] };
-  const parameters = parameterSites(sites, config, model.graph.nodes);
+  const parameters = parameterSites(sites, config, model.graph);
   for (const site of parameters) {
     const reason = reasonAgainst(site);
     if (reason === null) continue;

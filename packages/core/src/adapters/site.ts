@@ -103,6 +103,8 @@ export interface ExpertsUse {
   readonly side: "left" | "right";
   /** The Gather or GatherND that picks matrices; null where all of them are multiplied. */
   readonly selection: Node | null;
+  /** Where Einsum multiplies: equations of x and A [experts, r, in], and of their product and B [experts, r, out]. */
+  readonly equations?: readonly [A: string, B: string];
 }
 
 /** Output features `start` to `start + size` of `total`: rows of the weight in PyTorch's layout, entries of the bias. */

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { nearestName } from "../config/nearest-name.ts";
 import { PeftError } from "../errors.ts";
 import { savedModules } from "../formats/peft/keys.ts";
+import type { Graph } from "../onnx/ir.ts";
 import { type Naming, namesIn } from "./naming.ts";
 import { compilePattern } from "./pattern.ts";
 import type { Site } from "./site.ts";
@@ -114,13 +115,14 @@ export function savedSites(sites: readonly Site[], config: TargetConfig): Site[]
 
 /**
  * The experts that targetParameters chooses.
- * @param operators those of the model: experts inside of fused ones have no parameter that could be adapted.
- * @throws PeftError TARGETS_NOT_FOUND naming the nearest parameters that exist; TARGETS_UNSUITABLE for weights of modules
+ * @param graph the model's: it says why experts of a name are not among the sites.
+ * @throws PeftError TARGETS_NOT_FOUND naming the nearest parameters that exist; TARGETS_UNSUITABLE for weights of modules, and for
+ *   parameters that are no factor of a product of matrices
  */
 export function parameterSites(
   sites: readonly Site[],
   { targetParameters }: TargetConfig,
-  operators: readonly { readonly op: string; readonly domain: string }[] = [],
+  graph: Pick<Graph, "nodes" | "initializers">,
 ): Site[] {
   if (targetParameters === undefined || targetParameters.length === 0) return [];
   const weight = sites.find(({ kind, name }) => kind !== "experts" && isNamed(`${name}.weight`, targetParameters));
@@ -134,12 +136,25 @@ export function parameterSites(
   const experts = sites.filter(({ kind }) => kind === "experts");
   const chosen = experts.filter(({ name }) => isNamed(name, targetParameters));
   if (chosen.length > 0) return chosen;
-  const fused = operators.find(({ op, domain }) => domain === "com.microsoft" && /MoE$/.test(op));
+  const fused = graph.nodes.find(({ op, domain }) => domain === "com.microsoft" && /MoE$/.test(op));
   if (fused) {
     throw new PeftError(
       "TARGETS_UNSUITABLE",
       `The model computes its experts in the fused operator ${fused.op}, which reads their weights by itself.`,
       { hint: "Export the model without this fusion, so that the experts are products of matrices." },
+    );
+  }
+  const held = [...graph.initializers].find(
+    ([name, { dims }]) => dims.length === 3 && isNamed(name, targetParameters),
+  )?.[0];
+  if (held !== undefined) {
+    const readers = graph.nodes.filter(({ inputs }) => inputs.includes(held)).map(({ op }) => op);
+    throw new PeftError(
+      "TARGETS_UNSUITABLE",
+      `"${held}" is in the model, but no factor of a product of matrices: it is read by ${[...new Set(readers)].join(", ") || "no operator"}.`,
+      {
+        hint: "MatMul, Gemm and Einsum are such products, with all matrices or with those that Gather or GatherND picks.",
+      },
     );
   }
   throw nothingFound(

@@ -10,6 +10,17 @@ const keys = { A: lora.keys["A"] ?? "", B: lora.keys["B"] ?? "" };
 
 const parentOf = (name: string): string => name.slice(0, Math.max(0, name.lastIndexOf(".")));
 
+function grouped<T>(entries: readonly T[], keyOf: (entry: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const entry of entries) {
+    const key = keyOf(entry);
+    const known = groups.get(key);
+    if (known) known.push(entry);
+    else groups.set(key, [entry]);
+  }
+  return groups;
+}
+
 interface Factors {
   readonly A: AdapterTensor;
   readonly B: AdapterTensor;
@@ -56,13 +67,12 @@ export function wrappedNames(adapter: Adapter, { swap = false }: { readonly swap
     return isNamed(module, targetParameters) && count > 1 ? [{ module, count, ...factors }] : [];
   });
   const names = new Map(
-    parameters.map(({ module, count, A, B }) => {
-      const parent = parentOf(module);
-      const siblings = parameters.filter((other) => parentOf(other.module) === parent);
-      const depth = siblings.length - 1 - siblings.findIndex((other) => other.module === module);
-      const name = parent + ".base_layer".repeat(depth);
-      return [module, { name, ...(swap ? swappedFactors(A, B, count) : { A, B }) }];
-    }),
+    [...grouped(parameters, ({ module }) => parentOf(module))].flatMap(([parent, siblings]) =>
+      siblings.map(({ module, count, A, B }, i) => {
+        const name = parent + ".base_layer".repeat(siblings.length - 1 - i);
+        return [module, { name, ...(swap ? swappedFactors(A, B, count) : { A, B }) }] as const;
+      }),
+    ),
   );
   return renamed(adapter, names);
 }
@@ -96,15 +106,10 @@ export function unwrappedNames(adapter: Adapter, sites: readonly Site[]): Adapte
   const { targetParameters } = adapter.config;
   if (adapter.type !== lora.type || targetParameters === undefined) return adapter;
   const experts = sites.filter(({ kind, name }) => kind === "experts" && isNamed(name, targetParameters));
-  const byParent = new Map<string, [string, Factors][]>();
-  for (const entry of factorsIn(adapter.tensors)) {
-    const parent = entry[0].replace(/(\.base_layer)+$/, "");
-    byParent.set(parent, [...(byParent.get(parent) ?? []), entry]);
-  }
-  const all = [...byParent].flatMap(([parent, wrappers]): Placed[] => {
-    const own = experts.filter(({ name }) => parentOf(name) === parent);
-    const innermostFirst = wrappers.sort(([a], [b]) => b.length - a.length);
-    return own.length === 0 ? [] : (placed(innermostFirst, own) ?? []);
+  const wrappersOf = grouped([...factorsIn(adapter.tensors)], ([name]) => name.replace(/(\.base_layer)+$/, ""));
+  const all = [...grouped(experts, ({ name }) => parentOf(name))].flatMap(([parent, own]): Placed[] => {
+    const innermostFirst = (wrappersOf.get(parent) ?? []).sort(([a], [b]) => b.length - a.length);
+    return placed(innermostFirst, own) ?? [];
   });
   // Square matrices do not say; those of the other parameters do.
   const isSwapped = all.some((one) => fit(one, one.site) === "swapped");

@@ -46,6 +46,12 @@ function stacksOf(g: Builder, A: Value, B: Value, site: SiteShape, side: Experts
   return stacks;
 }
 
+const einsum = (g: Builder, equation: string, a: Value, b: Value): Value =>
+  g.op("Einsum", [a, b], { equation })[0] as Value;
+
+/** One rank of zeros more: ONNX Runtime's Einsum ends the process where an axis is empty, as the rank of an absent adapter is. */
+const withZero = (g: Builder, stack: Value): Value => g.op("Pad", [stack, g.ints([0, 0, 0, 0, 1, 0])])[0] as Value;
+
 /**
  * LoRA of every expert: y + scale·(x·Aₑᵀ)·Bₑᵀ, e being the expert that the product with the frozen parameter is of; x [..., n, in], or
  * [..., in, n] where the parameter is the left factor. Costs r * (in + out) per token where a delta would cost in * out, and picks
@@ -59,8 +65,13 @@ export function expertsUpdate(
   site: SiteShape,
   scale: number,
 ): Value {
-  const { side, select } = experts;
+  const { side, select, equations } = experts;
   const stacks = stacksOf(g, A, B, site, side);
+  if (equations) {
+    const [first, second] = equations;
+    const h = einsum(g, first, x, withZero(g, stacks.A));
+    return g.add(y, einsum(g, second, scale === 1 ? h : g.mul(h, scale), withZero(g, stacks.B)));
+  }
   const [a, b] = [select(stacks.A), select(stacks.B)];
   if (side === "left") return g.add(y, g.matMul(b, g.fusedMatMul(a, x, { alpha: scale })));
   return g.add(y, g.matMul(g.fusedMatMul(x, a, { transB: true, alpha: scale }), b));

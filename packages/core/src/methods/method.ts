@@ -76,6 +76,8 @@ export interface ExpertsInput {
   readonly side: "left" | "right";
   /** Of values [experts, ...] those of the experts that the product is of; all of them where it is of all. */
   select(values: Value): Value;
+  /** Where Einsum multiplies: equations of x and A [experts, r, in], and of their product and B [experts, r, out]. */
+  readonly equations?: readonly [A: string, B: string];
 }
 
 /** What happens at a site. Values are float32, whatever the base computes in. */
