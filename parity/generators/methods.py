@@ -70,6 +70,10 @@ CONFIGS: dict[str, PeftConfig] = {
     "unilora-unequal": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, target_modules=[*MIXED, "output.dense"]),
     "unilora-saved": peft.UniLoraConfig(r=3, theta_d_length=50, proj_seed=7, save_indices=True, target_modules=MIXED),
     "lily-shared": peft.LilyConfig(r=3, stride_A=2, num_B=3, scaling=2.0, target_modules=[*MIXED, "output.dense"]),
+    "dora-embedding": peft.LoraConfig(r=4, lora_alpha=6, use_dora=True, target_modules=["word_embeddings", "query"]),
+    "hira-embedding": peft.HiraConfig(r=4, target_modules=["word_embeddings", "query"]),
+    "oft-embedding": peft.OFTConfig(r=0, oft_block_size=8, target_modules=["word_embeddings", "query"]),
+    "tinylora-embedding": peft.TinyLoraConfig(r=2, u=6, target_modules=["word_embeddings", "query"]),
 }
 
 # What the noise on trained tensors is multiplied by, where 0.1 would be lost or too much.

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { readPeftFolder } from "../formats/peft/read-folder.ts";
@@ -16,13 +16,25 @@ import { injectAdapter } from "./inject.ts";
 import { fromPeft, toPeft } from "./peft-files.ts";
 import { adapterFeeds, makeSwappable } from "./swappable.ts";
 
-/** Adapters made and run by peft over the BERT of the golden models; see parity/README.md. */
+/** Adapters made and run by peft over the BERT of the golden models, and over convolutions of one to three axes; see parity/README.md. */
 const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.url));
 const foldersOf = (kind: string): string[] =>
-  existsSync(join(golden, kind)) ? readdirSync(join(golden, kind)).map((name) => join(kind, name)) : [];
+  existsSync(join(golden, kind))
+    ? readdirSync(join(golden, kind)).flatMap((name) => (name.endsWith(".onnx") ? [] : [join(kind, name)]))
+    : [];
 /** Types and variants of peft that are not computed here yet. */
 const pending = new Set(["frod"].map((name) => join("methods", name)));
-const folders = [...foldersOf("adapters"), ...foldersOf("methods")].filter((name) => !pending.has(name));
+const folders = [
+  ...foldersOf("adapters"),
+  ...foldersOf("methods").filter((name) => !pending.has(name)),
+  ...foldersOf("convolution-methods"),
+];
+const berts = ["model_torchscript.onnx", "model_dynamo.onnx", "model_optimized.onnx", "model_extended.onnx"];
+/** Exports of the model that an adapter was made over. */
+const modelsOf = (folder: string): string[] =>
+  folder.startsWith("convolution-methods")
+    ? ["convolution-methods/model.onnx"]
+    : berts.map((name) => join("models/bert/onnx", name));
 
 test("there are adapters made by peft", () => {
   expect(folders).toEqual(
@@ -33,14 +45,15 @@ test("there are adapters made by peft", () => {
 describe.each(folders)("%s", (folder) => {
   const path = join(golden, folder);
 
-  test.each(["model_torchscript.onnx", "model_dynamo.onnx", "model_optimized.onnx", "model_extended.onnx"])(
+  test.each(modelsOf(folder).map((file) => [basename(file), file] as const))(
     "over %s gives peft's logits, merged and fed",
-    async (file) => {
-      const model = await readModel(join(golden, "models/bert/onnx", file));
+    async (_, file) => {
+      const model = await readModel(join(golden, file));
       const adapter = fromPeft(await readPeftFolder(path));
       const { tensors } = await readSafetensors(join(path, "golden.safetensors"));
       const input = (name: string): RuntimeTensor => {
         const tensor = tensors.get(`input.${name}`)!;
+        if (tensor.type === "float32") return { type: "float32", dims: tensor.dims, data: toFloat32Array(tensor) };
         return { type: "int64", dims: tensor.dims, data: BigInt64Array.from(toNumbers(tensor), BigInt) };
       };
       const run = async (m: Model, feeds: Record<string, RuntimeTensor> = {}): Promise<Float32Array> => {
@@ -64,7 +77,7 @@ describe.each(folders)("%s", (folder) => {
   );
 
   test("its config chooses exactly the modules, shapes and names of its file", async () => {
-    const model = await readModel(join(golden, "models/bert/onnx/model_torchscript.onnx"));
+    const model = await readModel(join(golden, modelsOf(folder)[0]!));
     const adapter = fromPeft(await readPeftFolder(path));
     const adapted = injectAdapter(model, { method: methodOf(adapter.type), config: adapter.config });
     const shapes = (list: Iterable<readonly [string, readonly number[]]>) =>

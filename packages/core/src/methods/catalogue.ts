@@ -148,7 +148,7 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   },
   LOHA: {
     title: "LoHa",
-    parameters: "2 r (in + out)",
+    parameters: "2 r (in + out); convolutions 2 r (out + in places), from cores 2 r (out + in + r places)",
     use: "For a change of rank up to r² from thin factors; widespread in image models.",
     avoid: "For a high r: the cost grows with its square.",
     cost: "Two products of rank r², or a dense [out, in] per module and step where that is less.",

@@ -10,6 +10,8 @@ import { hydra } from "./hydra.ts";
 import { kronA } from "./kron-a.ts";
 import { lily } from "./lily.ts";
 import { lnTuning } from "./ln-tuning.ts";
+import { loha } from "./loha.ts";
+import { lokr } from "./lokr.ts";
 import { lora } from "./lora.ts";
 import { type Method, parameterCount, siteConfig } from "./method.ts";
 import { mos } from "./mos.ts";
@@ -37,6 +39,16 @@ const norm = (name: string, size: number): SiteShape => ({
   outFeatures: size,
   weightShape: [size],
   hasBias: true,
+});
+
+const conv = (inFeatures: number, outFeatures: number, kernel: readonly number[], groups = 1): SiteShape => ({
+  name: "conv",
+  kind: "conv",
+  inFeatures,
+  outFeatures,
+  weightShape: [outFeatures, inFeatures / groups, ...kernel],
+  hasBias: true,
+  window: { strides: kernel.map(() => 1), dilations: kernel.map(() => 1), pads: kernel.flatMap(() => [0, 0]), groups },
 });
 
 /** All sites of a BERT-base shaped encoder (RoBERTa-base is the same but for its embeddings). */
@@ -171,4 +183,20 @@ test("rank and alpha patterns give single modules other values", () => {
   expect(at("encoder.layer.0.attention.self.value")).toEqual([4, 16]);
   expect(at("value")).toEqual([4, 16]);
   expect(at("encoder.layer.0.devalue")).toEqual([8, 16]);
+});
+
+test.each([
+  // 2 r (out + in * places), and with cores 2 r (out + in + r places).
+  { method: loha, options: { r: 4 }, site: conv(64, 128, [3, 3]), count: 8 * (128 + 64 * 9) },
+  { method: loha, options: { r: 4 }, site: conv(64, 128, [3, 3], 2), count: 8 * (128 + 32 * 9) },
+  { method: loha, options: { r: 4, useEffectiveConv2d: true }, site: conv(64, 128, [3, 3]), count: 8 * (192 + 36) },
+  { method: loha, options: { r: 4, useEffectiveConv2d: true }, site: conv(64, 128, [1, 1]), count: 8 * 192 },
+  // w1 [8, 8] and w2 [16, 8, 9] of rank 2: 8 * 8 + 2 (16 + 8 * 9), and with a core 8 * 8 + 2 (16 + 8) + 2 * 2 * 9.
+  { method: lokr, options: { r: 2 }, site: conv(64, 128, [3, 3]), count: 64 + 2 * (16 + 72) },
+  { method: lokr, options: { r: 2, useEffectiveConv2d: true }, site: conv(64, 128, [3, 3]), count: 64 + 48 + 36 },
+  { method: lokr, options: { r: 8 }, site: conv(64, 128, [3]), count: 64 + 16 * 8 * 3 },
+])("$method.type with $options at a convolution $site.weightShape", ({ method, options, site, count }) => {
+  const any = method as unknown as Method;
+  const config = (any.config as unknown as { parse(value: unknown): object }).parse(options);
+  expect(parameterCount(any, config, [site])).toBe(count);
 });

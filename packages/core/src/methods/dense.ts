@@ -25,14 +25,22 @@ export function toMatrices({ dims, data }: AdapterTensor): Matrix[] {
   );
 }
 
-/** The frozen weight of a linear site as [out, in], also where the module stores it [in, out]. */
+/** The module stores the transpose of its matrix: a linear one of GPT-2, and an embedding, which is a linear module on one-hot rows. */
+const isStoredTransposed = ({ kind, fanInFanOut }: SiteShape): boolean =>
+  kind === "embedding" || (fanInFanOut ?? false);
+
+/**
+ * The frozen weight as a matrix: [out, in] of a linear site, [out, in / groups * places] of a convolution, [width, rows] of an
+ * embedding, also where the module stores the transpose.
+ */
 export function frozenMatrix(site: SiteShape, frozen: FrozenSite): Matrix {
-  const [rows = 0, columns = 0] = site.weightShape;
-  const stored = matrix(rows, columns, frozen.weight());
-  return site.fanInFanOut ? transpose(stored) : stored;
+  const [rows = 0] = site.weightShape;
+  const values = frozen.weight();
+  const stored = matrix(rows, rows === 0 ? 0 : values.length / rows, values);
+  return isStoredTransposed(site) ? transpose(stored) : stored;
 }
 
-/** A change [out, in] of a linear site's weight, in the layout of the module. */
+/** A change of that matrix, in the layout of the module. */
 export const addToWeight = (site: SiteShape, change: Matrix): OperandChange => ({
-  add: Float32Array.from((site.fanInFanOut ? transpose(change) : change).data),
+  add: Float32Array.from((isStoredTransposed(site) ? transpose(change) : change).data),
 });

@@ -1,6 +1,7 @@
 import type { AdapterConfigInput } from "../../adapters/select.ts";
 import { mam, unipelt } from "../composition.ts";
 import type { GroundName } from "./grounds.ts";
+import { siteConfigs } from "./site-configs.ts";
 
 /** One way in which a method is tried on the tiny model; a method may have several. */
 export interface TriedConfig {
@@ -662,4 +663,5 @@ export const triedConfigs: readonly TriedConfig[] = [
     config: config({ experts: 3, r: 2, topK: 3, routerTemperature: 0.5, trainExperts: true, ...mixed }),
     noise: 0.6,
   },
+  ...siteConfigs,
 ];

@@ -1,0 +1,17 @@
+import type { AdapterConfigInput } from "../../adapters/select.ts";
+import type { TriedConfig } from "./configs.ts";
+
+const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
+/** Targets on the transformer block. */
+const mixed = { targetModules: ["query", "value", "up", "output.dense"] };
+
+/** Configurations that differ from others at convolutions and embeddings alone. */
+export const siteConfigs: readonly TriedConfig[] = [
+  { type: "LOHA", variant: "kernels from cores", config: config({ r: 2, useEffectiveConv2d: true, ...mixed }) },
+  {
+    type: "LOKR",
+    variant: "kernels from cores, both factored",
+    config: config({ r: 1, alpha: 3, useEffectiveConv2d: true, decomposeBoth: true, decomposeFactor: 4, ...mixed }),
+  },
+  { type: "LOKR", variant: "whole factors", config: config({ r: 4, decomposeFactor: 2, ...mixed }) },
+];
