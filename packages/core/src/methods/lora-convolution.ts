@@ -1,16 +1,11 @@
-import type { ConvWindow, SiteShape } from "../adapters/site.ts";
+import type { SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
+import { type Matrix, matrix, multiply } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
+import { windowOf } from "./convolution.ts";
 import { type Init, zeros } from "./init.ts";
-import { scaledProduct } from "./matrix.ts";
 import type { AdapterTensor, ByRole, ParameterSpec } from "./method.ts";
-
-/** How the site's kernel moves. @throws PeftError PARAMETER */
-const windowOf = ({ name, window }: SiteShape): ConvWindow => {
-  if (!window) throw new PeftError("PARAMETER", `The convolution "${name}" comes without its strides and padding.`);
-  return window;
-};
 
 /** Sizes and start values. @throws PeftError RANK_GROUPS when the groups do not divide the rank */
 export function convolutionParameters(site: SiteShape, r: number, initA: Init): ByRole<ParameterSpec> {
@@ -62,10 +57,10 @@ function withZero(g: Builder, x: Value): Value {
 }
 
 /**
- * The same as a change of the weight: delta[o, i, k] = scale * sum over r of B[o, r] A[r, i, k], [out, in, ...kernel].
+ * The same as a change of the kernel: B·A as a matrix [out, in * places].
  * @throws PeftError NO_DELTA with groups, whose weight has no room for an A over all channels
  */
-export function convolutionDelta(A: AdapterTensor, B: AdapterTensor, site: SiteShape, scale: number): Float32Array {
+export function convolutionProduct(A: AdapterTensor, B: AdapterTensor, site: SiteShape): Matrix {
   const { groups } = windowOf(site);
   if (groups > 1) {
     throw new PeftError(
@@ -74,10 +69,7 @@ export function convolutionDelta(A: AdapterTensor, B: AdapterTensor, site: SiteS
       { hint: "Serve the adapter as inputs (makeSwappable), or exclude the module." },
     );
   }
-  const [out = 0, rank = 0] = B.dims;
-  const asMatrix = (t: AdapterTensor, rows: number): AdapterTensor => ({
-    dims: [rows, rows === 0 ? 0 : t.data.length / rows],
-    data: t.data,
-  });
-  return scaledProduct(asMatrix(B, out), asMatrix(A, rank), scale, false);
+  const asMatrix = ({ dims: [rows = 0], data }: AdapterTensor): Matrix =>
+    matrix(rows, rows === 0 ? 0 : data.length / rows, data);
+  return multiply(asMatrix(B), asMatrix(A));
 }

@@ -1,10 +1,8 @@
 import type { SiteShape } from "../adapters/site.ts";
 import type { Builder } from "../graph/builder.ts";
-import { multiply, scale as scaleMatrix, transpose } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
-import { toMatrix } from "./dense.ts";
 import { normal, zeros } from "./init.ts";
-import type { AdapterTensor, ByRole, ParameterSpec } from "./method.ts";
+import type { ByRole, ParameterSpec } from "./method.ts";
 
 /** A [r, rows] = 0 and B [width, r] ~ N(0, 1) at an embedding, as in peft. */
 export const embeddingParameters = ({ inFeatures, outFeatures }: SiteShape, r: number): ByRole<ParameterSpec> => ({
@@ -19,7 +17,3 @@ export function embeddingUpdate(g: Builder, ids: Value, A: Value, B: Value, scal
   const rows = g.transpose(columns, [...axes.slice(1), 0]); // [...ids, r]
   return g.fusedMatMul(rows, B, { transB: true, alpha: scale });
 }
-
-/** scale·(B·A)ᵀ, [rows, width]. */
-export const embeddingDelta = (a: AdapterTensor, b: AdapterTensor, scale: number): Float32Array =>
-  Float32Array.from(scaleMatrix(transpose(multiply(toMatrix(b), toMatrix(a))), scale).data);

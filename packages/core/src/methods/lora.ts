@@ -1,20 +1,21 @@
 import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import { multiply, scale as scaleMatrix, subtract } from "../linalg/matrix.ts";
+import { perChannel, refusesGroups } from "./convolution.ts";
 import { cordaConfig } from "./corda.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { doraDelta, doraUpdate, magnitudeSpec, magnitudes } from "./dora.ts";
 import { kaimingUniform, normal, zeros } from "./init.ts";
-import { convolutionDelta, convolutionParameters, convolutionUpdate } from "./lora-convolution.ts";
+import { convolutionParameters, convolutionProduct, convolutionUpdate } from "./lora-convolution.ts";
 import { dataStarts, loraCalibration, startFromData } from "./lora-data-starts.ts";
-import { embeddingDelta, embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
+import { embeddingParameters, embeddingUpdate } from "./lora-embedding.ts";
 import { evaConfig } from "./lora-eva.ts";
 import { expertParameters, expertsDelta, expertsUpdate } from "./lora-experts.ts";
 import { projectGradients } from "./lora-fa.ts";
 import { loraGaConfig } from "./lora-ga.ts";
 import { inPlainForm, type JointStart, jointStarts, startTogether, subtractsStart } from "./lora-starts.ts";
 import { scaledProduct } from "./matrix.ts";
-import { defineMethod, type ParameterSpec } from "./method.ts";
+import { type ByRole, defineMethod, type ParameterSpec } from "./method.ts";
 
 // 1. Config
 export const loraConfig = z.strictObject({
@@ -41,14 +42,14 @@ export const loraConfig = z.strictObject({
   evaConfig: evaConfig.prefault({}),
   loraGaConfig: loraGaConfig.prefault({}),
   cordaConfig: cordaConfig.prefault({}),
-  /** Train the norms of the weight's rows apart from their directions (DoRA; linear modules): see `dora.ts`. */
+  /** Train the norms of the weight's rows apart from their directions (DoRA): see `dora.ts`. */
   useDora: z.boolean().default(false),
   /**
    * Train B alone (LoRA-FA, arXiv 2308.03303; linear modules and convolutions): of x only its r-wide product with A is kept for the backward pass.
    * "projected" also multiplies the gradient of B by (A·Aᵀ)⁻¹ / scale² (linear modules), as peft's LoRA-FA optimiser does: see `lora-fa.ts`.
    */
   freezeA: z.union([z.boolean(), z.literal("projected")]).default(false),
-  /** A bias at the end of the update; merging needs modules that have one. */
+  /** A bias at the end of the update (linear modules and convolutions); merging needs modules that have one. Not with useDora, as in peft. */
   loraBias: z.boolean().default(false),
 });
 export type LoraConfig = z.output<typeof loraConfig>;
@@ -95,16 +96,20 @@ export const lora = defineMethod<LoraConfig>({
   config: loraConfig,
   defaultTargets: null,
   patterns: { r: "rankPattern", alpha: "alphaPattern" },
-  refuses({ kind }, { initLoraWeights: start, freezeA, useDora, loraBias, dropout }) {
-    if (kind !== "linear" && useDora) return "useDora is one of linear modules";
-    if (kind !== "linear" && loraBias) return "loraBias is one of linear modules";
+  refuses(site, { initLoraWeights: start, freezeA, useDora, loraBias, dropout }) {
+    const { kind } = site;
+    if (useDora && loraBias) return "loraBias cannot be combined with useDora";
+    if (kind === "experts" && useDora) return "useDora is none of experts";
+    if ((kind === "experts" || kind === "embedding") && loraBias)
+      return "loraBias is one of linear modules and convolutions";
     if (kind !== "linear" && (isJoint(start) || isFromData(start)))
       return `the start "${start}" is one of linear modules`;
     if (kind === "experts" && dropout > 0)
       return "dropout is none of experts, as peft's update is one of the parameter";
     if (kind === "experts" && freezeA === "projected") return 'freezeA "projected" is one of linear modules';
     // A starts at zero there: with A frozen nothing would ever change.
-    return kind === "embedding" && freezeA ? "freezeA leaves an embedding as it is" : null;
+    if (kind === "embedding" && freezeA) return "freezeA leaves an embedding as it is";
+    return useDora ? refusesGroups(site) : null;
   },
 
   // 2. Parameters: B starts at zero, so a new adapter changes nothing.
@@ -112,7 +117,11 @@ export const lora = defineMethod<LoraConfig>({
     const { r, initLoraWeights, useDora, loraBias, freezeA } = config;
     const init = initLoraWeights === "gaussian" ? normal(1 / r) : kaimingUniform(Math.sqrt(5));
     const fixed = { trainable: false } as const;
-    if (site.kind === "embedding") return embeddingParameters(site, r);
+    const beside: ByRole<ParameterSpec> = {
+      ...(loraBias ? { bias: { shape: [site.outFeatures], init: zeros } } : {}),
+      ...(useDora ? { magnitude: magnitudeSpec(site) } : {}),
+    };
+    if (site.kind === "embedding") return { ...embeddingParameters(site, r), ...beside };
     if (site.kind === "experts") {
       const factors = expertParameters(site, r, init);
       return freezeA ? { ...factors, A: { ...roleOf(factors, "A"), ...fixed } } : factors;
@@ -120,22 +129,22 @@ export const lora = defineMethod<LoraConfig>({
     if (site.kind === "conv") {
       if (freezeA === "projected") throw noProjection(site.name);
       const factors = convolutionParameters(site, r, init);
-      return freezeA ? { ...factors, A: { ...roleOf(factors, "A"), ...fixed } } : factors;
+      return { ...factors, ...(freezeA ? { A: { ...roleOf(factors, "A"), ...fixed } } : {}), ...beside };
     }
     const a: ParameterSpec = { shape: [r, site.inFeatures], free: ["r", null], init };
     const b: ParameterSpec = { shape: [site.outFeatures, r], free: [null, "r"], init: zeros };
     return {
       A: freezeA ? { ...a, ...fixed } : a,
       B: b,
-      ...(loraBias ? { bias: { shape: [site.outFeatures], init: zeros } } : {}),
-      ...(useDora ? { magnitude: magnitudeSpec(site) } : {}),
+      ...beside,
       ...(subtractsStart(initLoraWeights) ? { A0: { ...a, ...fixed }, B0: { ...b, ...fixed } } : {}),
     };
   },
   calibration: loraCalibration,
   start(input) {
     const { site, config, frozen } = input;
-    if (site.kind !== "linear") return {};
+    const own: ByRole<Float32Array> = config.useDora ? { magnitude: magnitudes(site, frozen) } : {};
+    if (site.kind !== "linear") return own;
     const { initLoraWeights: start, r } = config;
     const pair = isJoint(start)
       ? startTogether(start, input, r, loraScale(config))
@@ -146,7 +155,7 @@ export const lora = defineMethod<LoraConfig>({
     return {
       ...pair,
       ...(A && B && subtractsStart(start) ? { A0: A.slice(), B0: B.slice() } : {}),
-      ...(config.useDora ? { magnitude: magnitudes(site, frozen) } : {}),
+      ...own,
     };
   },
 
@@ -154,35 +163,35 @@ export const lora = defineMethod<LoraConfig>({
   forward(g, at, values, config) {
     const { x, y, site } = at;
     const scale = loraScale(config);
-    if (site.kind === "embedding")
-      return g.add(y, embeddingUpdate(g, x, roleOf(values, "embeddingA"), roleOf(values, "embeddingB"), scale));
-    const [A, B] = [roleOf(values, "A"), roleOf(values, "B")];
-    if (at.experts) return expertsUpdate(g, { x, y, experts: at.experts }, A, B, site, scale);
-    const seen = g.dropout(x, config.dropout);
-    if (site.kind === "conv") return g.add(y, convolutionUpdate(g, seen, A, B, site, scale));
     const { A0, B0, bias, magnitude } = values;
+    const isTable = site.kind === "embedding";
+    const [A, B] = [roleOf(values, isTable ? "embeddingA" : "A"), roleOf(values, isTable ? "embeddingB" : "B")];
     // With a subtracted start the update is s·([B, -B0])·[A; A0].
     const [left, right] = A0 && B0 ? [g.concat([B, g.neg(B0)], 1), g.concat([A, A0], 0)] : [B, A];
-    const h = g.fusedMatMul(seen, right, { transB: true, alpha: scale }); // [..., r]
-    const product = g.fusedMatMul(h, left, { transB: true });
-    const update = bias ? g.add(product, g.mul(bias, scale)) : product;
+    if (at.experts) return expertsUpdate(g, { x, y, experts: at.experts }, A, B, site, scale);
+    const seen = isTable ? x : g.dropout(x, config.dropout);
+    const product =
+      site.kind === "embedding"
+        ? embeddingUpdate(g, x, A, B, scale)
+        : site.kind === "conv"
+          ? convolutionUpdate(g, seen, A, B, site, scale)
+          : g.fusedMatMul(g.fusedMatMul(seen, right, { transB: true, alpha: scale }), left, { transB: true });
+    const update = bias ? g.add(product, perChannel(g, g.mul(bias, scale), site.outFeatures, site)) : product;
     return magnitude ? doraUpdate(g, at, { A: right, B: left, magnitude, update, seen, scale }) : g.add(y, update);
   },
 
-  // 4. Delta: scale·B·A, [out, in]; for a module that is stored [in, out] its transpose.
+  // 4. Delta: scale·B·A as a matrix [out, in], in the module's layout.
   delta(tensors, config, site, frozen) {
     const scale = loraScale(config);
-    if (site.kind === "embedding")
-      return { weight: { add: embeddingDelta(roleOf(tensors, "embeddingA"), roleOf(tensors, "embeddingB"), scale) } };
-    const [a, b] = [roleOf(tensors, "A"), roleOf(tensors, "B")];
-    if (site.kind === "conv") return { weight: { add: convolutionDelta(a, b, site, scale) } };
-    if (site.kind === "experts") return { weight: { add: expertsDelta(a, b, site, scale) } };
     const { A0, B0, bias, magnitude } = tensors;
+    const isTable = site.kind === "embedding";
+    const [a, b] = [roleOf(tensors, isTable ? "embeddingA" : "A"), roleOf(tensors, isTable ? "embeddingB" : "B")];
+    if (site.kind === "experts") return { weight: { add: expertsDelta(a, b, site, scale) } };
     const shift = bias ? { bias: { add: bias.data.map((v) => v * scale) } } : {};
     const isPlain = !A0 || !B0;
-    if (isPlain && !magnitude)
+    if (site.kind === "linear" && isPlain && !magnitude)
       return { weight: { add: scaledProduct(b, a, scale, site.fanInFanOut ?? false) }, ...shift };
-    const product = multiply(toMatrix(b), toMatrix(a));
+    const product = site.kind === "conv" ? convolutionProduct(a, b, site) : multiply(toMatrix(b), toMatrix(a));
     const update = scaleMatrix(isPlain ? product : subtract(product, multiply(toMatrix(B0), toMatrix(A0))), scale);
     const change = magnitude ? doraDelta(frozenMatrix(site, frozen), update, magnitude.data) : update;
     return { weight: addToWeight(site, change), ...shift };

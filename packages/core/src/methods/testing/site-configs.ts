@@ -14,4 +14,10 @@ export const siteConfigs: readonly TriedConfig[] = [
     config: config({ r: 1, alpha: 3, useEffectiveConv2d: true, decomposeBoth: true, decomposeFactor: 4, ...mixed }),
   },
   { type: "LOKR", variant: "whole factors", config: config({ r: 4, decomposeFactor: 2, ...mixed }) },
+  {
+    type: "LORA",
+    variant: "DoRA, embeddings",
+    config: config({ r: 2, alpha: 3, useDora: true, targetModules: ["word_embeddings", "query"] }),
+    stopsGradients: true,
+  },
 ];
