@@ -2,6 +2,7 @@ import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import type { Value } from "../onnx/ir.ts";
 import { createBudget } from "./adalora-budget.ts";
+import { applyMatrix, columnsOf, refusesAxes, refusesGroups } from "./convolution.ts";
 import { roleOf } from "./dense.ts";
 import { normal, zeros } from "./init.ts";
 import { scaledProduct } from "./matrix.ts";
@@ -43,30 +44,34 @@ function rankOf(name: string, { initR, rankPattern }: AdaloraConfig): number {
 /**
  * AdaLoRA: dW = alpha / r0 · B·diag(E)·A, whose E are zeroed during training until the budget is met. Zhang et al. 2023, arXiv 2303.10512.
  * A [r, in], B [out, r] ~ N(0, 0.02²), E [r, 1] = 0. The loss gains orthRegWeight times the mean over all A and B of |A·Aᵀ - I|_F, |Bᵀ·B - I|_F. The
- * schedule and the importance of a rank: `adalora-budget.ts`. Parameters: r0 (in + out + 1) per site.
+ * schedule and the importance of a rank: `adalora-budget.ts`. Parameters: r0 (in + out + 1) per site. At convolutions of two axes A is [r, in * places], and the dense B·diag(E)·A is the
+ * change of the kernel.
  */
 export const adalora = defineMethod<AdaloraConfig>({
   type: "ADALORA",
   paper: "2303.10512",
-  kinds: ["linear"],
+  kinds: ["linear", "conv"],
   identityAtStart: true,
   neutral: "empty",
   config: adaloraConfig,
   defaultTargets: null,
+  refuses: (site) => refusesAxes(site, [2]) ?? refusesGroups(site),
   // 2. Parameters
-  parameters({ name, inFeatures, outFeatures }, config) {
+  parameters(site, config) {
+    const { name, outFeatures } = site;
     const r = rankOf(name, config);
     return {
-      A: { shape: [r, inFeatures], free: ["r", null], init: normal(0.02) },
+      A: { shape: [r, columnsOf(site)], free: ["r", null], init: normal(0.02) },
       E: { shape: [r, 1], free: ["r", null], init: zeros },
       B: { shape: [outFeatures, r], free: [null, "r"], init: normal(0.02) },
     };
   },
   // 3. Forward
-  forward(g, { x, y }, values, config) {
+  forward(g, { x, y, site }, values, config) {
     const a = g.mul(roleOf(values, "A"), roleOf(values, "E")); // [r, in]
-    const h = g.fusedMatMul(g.dropout(x, config.dropout), a, { transB: true, alpha: adaloraScale(config) });
-    return g.add(y, g.fusedMatMul(h, roleOf(values, "B"), { transB: true }));
+    const [b, seen, scale] = [roleOf(values, "B"), g.dropout(x, config.dropout), adaloraScale(config)];
+    if (site.kind === "conv") return g.add(y, applyMatrix(g, seen, g.matMul(b, a), site, scale));
+    return g.add(y, g.fusedMatMul(g.fusedMatMul(seen, a, { transB: true, alpha: scale }), b, { transB: true }));
   },
   // 4. Delta
   delta(tensors, config, { fanInFanOut = false }) {

@@ -47,3 +47,7 @@ export const applyMatrix = (g: Builder, x: Value, matrix: Value, site: SiteShape
 /** A number for every channel, any shape, so that it meets the channels of x or y: [n], or [n, 1, ...] at a convolution. */
 export const perChannel = (g: Builder, vector: Value, channels: number, { kind, weightShape }: SiteShape): Value =>
   g.reshape(vector, [channels, ...(kind === "conv" ? weightShape.slice(2).map(() => 1) : [])]);
+
+/** A convolution's result with another kernel, given as a matrix [out, columns], in the place of the frozen one, and the frozen bias. */
+export const withKernel = (g: Builder, { x, site, bias }: ForwardInput, matrix: Value): Value =>
+  g.conv(x, g.reshape(matrix, site.weightShape), bias(), windowOf(site));

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { Builder } from "../graph/builder.ts";
 import { identity, type Matrix, multiply, scale, scaleColumns, subtract, transpose } from "../linalg/matrix.ts";
 import type { Value } from "../onnx/ir.ts";
+import { columnsOf, refusesAxes, refusesGroups, weightMatrix, withKernel } from "./convolution.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
 import { type Init, kaimingUniform } from "./init.ts";
 import { defineMethod } from "./method.ts";
@@ -113,25 +114,34 @@ function compactFactor(g: Builder, unit: Value, r: number): Value {
 /**
  * HRA: W' = W·H with H a product of r Householder reflections I - 2 u_i u_iᵀ / |u_i|². Yuan et al. 2024, arXiv 2405.17484. u [in, r] starts in equal
  * pairs, which cancel. Computed on x as x - ((x·U)·Tᵀ)·Uᵀ, which costs what LoRA costs; with `applyGS` T = 2 I. Parameters: r·in.
+ * At convolutions of two axes u [in * places, r] reflects what a kernel sees at once, and the kernel is computed, W - ((W·U)·T)·Uᵀ. `peft`
+ * convolves there with one stride and padding for both axes and without dilation, also where the module has others, and has no kernels but square ones.
  */
 export const hra = defineMethod<HraConfig>({
   type: "HRA",
   paper: "2405.17484",
-  kinds: ["linear"],
+  kinds: ["linear", "conv"],
   identityAtStart: ({ r, applyGS }) => (r % 2 === 0 && !applyGS ? "rounded" : false),
   neutral: "empty",
   config: hraConfig,
   defaultTargets: null,
+  refuses: (site) => refusesAxes(site, [2]) ?? refusesGroups(site),
   patterns: { r: "rankPattern" },
   // 2. Parameters
-  parameters: ({ inFeatures }, { r }) => ({ u: { shape: [inFeatures, r], init: pairs } }),
+  parameters: (site, { r }) => ({ u: { shape: [columnsOf(site), r], init: pairs } }),
   // 3. Forward
-  forward(g, { x, base }, values, { r, applyGS }) {
+  forward(g, at, values, { r, applyGS }) {
+    const { x, site, base } = at;
     const u = roleOf(values, "u");
     const unit = applyGS ? gramSchmidtValue(g, u, r) : unitColumns(g, u);
-    const h = g.matMul(x, unit); // [..., r]
-    const mixed = applyGS ? g.mul(h, 2) : g.fusedMatMul(h, compactFactor(g, unit, r), { transB: true });
-    return base(g.sub(x, g.fusedMatMul(mixed, unit, { transB: true })));
+    const isKernel = site.kind === "conv";
+    // Rows of W are reflected from the other side than those of x: with T and not Tᵀ.
+    const reflected = (rows: Value): Value => {
+      const h = g.matMul(rows, unit); // [..., r]
+      const mixed = applyGS ? g.mul(h, 2) : g.fusedMatMul(h, compactFactor(g, unit, r), { transB: !isKernel });
+      return g.sub(rows, g.fusedMatMul(mixed, unit, { transB: true }));
+    };
+    return isKernel ? withKernel(g, at, reflected(weightMatrix(g, at))) : base(reflected(x));
   },
   // 4. Delta
   delta(tensors, { applyGS }, site, frozen) {

@@ -20,4 +20,12 @@ export const siteConfigs: readonly TriedConfig[] = [
     config: config({ r: 2, alpha: 3, useDora: true, targetModules: ["word_embeddings", "query"] }),
     stopsGradients: true,
   },
+  {
+    type: "IA3",
+    variant: "kernels' inputs",
+    config: config({
+      targetModules: ["key", "output.dense"],
+      feedforwardModules: ["output.dense", "features.image", "layers.0.up"],
+    }),
+  },
 ];

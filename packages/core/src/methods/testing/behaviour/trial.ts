@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 import { type Adapter, adapterOf } from "../../../adapters/adapter.ts";
-import { type AdaptedGraph, injectAdapter } from "../../../adapters/inject.ts";
+import { type AdaptedGraph, injectAdapter, innerName } from "../../../adapters/inject.ts";
 import { mergeAdapter } from "../../../adapters/merge.ts";
 import { type AdapterConfigInput, parseAdapterConfig } from "../../../adapters/select.ts";
 import type { Site } from "../../../adapters/site.ts";
@@ -32,8 +32,10 @@ export interface Trial {
   readonly feeds: Feeds;
   /** Other batches, with the same. */
   batch(rows: number): Feeds;
-  /** What the method says of a new adapter; "rounded" where it says true and a convolution reads fed weights. */
+  /** What the method says of a new adapter; "rounded" where it says true and a convolution's kernel is fed or computed. */
   readonly identity: boolean | "rounded";
+  /** A convolution computes with a kernel that is fed or computed, and not with the frozen one. */
+  readonly feedsKernels: boolean;
   /** The model with a new adapter; made anew on every call, for it is under construction. */
   inject(model?: Model): AdaptedGraph;
   start(seed: number): Values;
@@ -127,9 +129,12 @@ export function createTrial(ground: Ground, tried: TriedConfig, config = configO
     injectAdapter(model, { method, config, wantedOutputs: ["logits"] });
   const template = once((_: "adapted") => inject());
   const adapted = (): AdaptedGraph => template("adapted");
-  // ONNX Runtime lays constant kernels out in blocks, and computes with fed ones as they are.
-  const feedsKernels = (): boolean =>
-    adapted().plans.some(({ site, parameters }) => site.kind === "conv" && parameters.some((p) => p.replaces !== null));
+  // ONNX Runtime lays constant kernels out in blocks, and computes with fed or computed ones as they are.
+  const feedsKernels = once((_: "convolutions") => {
+    const read = new Set(adapted().g.nodes.flatMap((node) => node.inputs));
+    const convolutions = adapted().plans.flatMap(({ site }) => (site.kind === "conv" ? site.uses : []));
+    return convolutions.some(({ output }) => !read.has(innerName(output)));
+  });
   const parsed = parseAdapterConfig(method, config);
   const promised = declared(method.identityAtStart, parsed);
   const fed: Feeds = { ...ground.feeds, ...rowFeeds(tried, 2) };
@@ -155,7 +160,10 @@ export function createTrial(ground: Ground, tried: TriedConfig, config = configO
     feeds: fed,
     batch: (rows) => ({ ...ground.batch(rows), ...rowFeeds(tried, rows) }),
     get identity() {
-      return promised === true && feedsKernels() ? "rounded" : promised;
+      return promised === true && feedsKernels("convolutions") ? "rounded" : promised;
+    },
+    get feedsKernels() {
+      return feedsKernels("convolutions");
     },
     noDelta: whyNoDelta(method, parsed),
     neutral: declared(method.neutral, parsed),
