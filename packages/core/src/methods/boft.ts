@@ -1,5 +1,7 @@
 import { z } from "zod";
+import type { SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
 import {
   blockDiagonal,
   identity,
@@ -11,6 +13,8 @@ import {
   subtract,
   transpose,
 } from "../linalg/matrix.ts";
+import type { Value } from "../onnx/ir.ts";
+import { columnsOf, perChannel, refusesAxes, refusesGroups, weightMatrix, withKernel } from "./convolution.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrices } from "./dense.ts";
 import { ones, zeros } from "./init.ts";
 import { type AdapterTensor, defineMethod } from "./method.ts";
@@ -28,15 +32,16 @@ export const boftConfig = z.strictObject({
 });
 export type BoftConfig = z.output<typeof boftConfig>;
 
-function blockSizeOf(inFeatures: number, outFeatures: number, config: BoftConfig): number {
+function blockSizeOf(site: SiteShape, config: BoftConfig): number {
+  const width = columnsOf(site);
   const { boftBlockSize, boftBlockNum, boftNButterflyFactor: m } = config;
   if ((boftBlockSize === 0) === (boftBlockNum === 0)) {
     throw new PeftError("CONFIG_INVALID", "BOFT needs exactly one of boftBlockSize and boftBlockNum.");
   }
-  const size = boftBlockSize > 0 ? boftBlockSize : inFeatures / boftBlockNum;
+  const size = boftBlockSize > 0 ? boftBlockSize : width / boftBlockNum;
   const needed = m === 1 ? size : size * 2 ** (m - 1);
-  if (!Number.isInteger(size) || inFeatures % needed !== 0 || (m > 1 && size % 2 !== 0))
-    throw sizeError(`Blocks of ${size} with ${m} butterfly factors`, inFeatures, outFeatures);
+  if (!Number.isInteger(size) || width % needed !== 0 || (m > 1 && size % 2 !== 0))
+    throw sizeError(`Blocks of ${size} with ${m} butterfly factors`, width, site.outFeatures);
   return size;
 }
 
@@ -61,17 +66,41 @@ const permutationMatrix = (order: readonly number[]): Matrix => {
   return result;
 };
 
-/** The orthogonal matrix M [in, in] that x is multiplied by. */
-function rotation(tensor: AdapterTensor, inFeatures: number): Matrix {
+/** The orthogonal matrix M [width, width] that x is multiplied by. */
+function rotation(tensor: AdapterTensor, width: number): Matrix {
   const [m = 1, blocks = 1, b = 1] = tensor.dims;
   const all = toMatrices(tensor).map((r) => cayley(scale(subtract(r, transpose(r)), 0.5)));
-  let product = identity(inFeatures);
+  let product = identity(width);
   for (let i = 0; i < m; i++) {
-    const p = permutationMatrix(permutation(inFeatures, b, i, m));
+    const p = permutationMatrix(permutation(width, b, i, m));
     const d = blockDiagonal(all.slice(i * blocks, (i + 1) * blocks));
     product = multiply(multiply(multiply(p, d), transpose(p)), product);
   }
   return product;
+}
+
+/** Rows [rows, width] times M, or Mᵀ: columns are exchanged by Gather, blocks [m, width / b, b, b] multiplied one after the other. */
+function rotated(g: Builder, rows: Value, blocks: Value, width: number, transposed: boolean): Value {
+  const [m, count, b] = [blocks.shape[0], blocks.shape[1], blocks.shape[2]].map(Number) as [number, number, number];
+  const ones = Array.from({ length: m }, () => 1);
+  const factors = g.split(transposed ? g.transpose(blocks, [0, 1, 3, 2]) : blocks, ones, 0);
+  const steps = factors.map((factor, i) => ({ factor: g.reshape(factor, [count, b, b]), i }));
+  let result = rows;
+  const exchange = (order: readonly number[]): void => {
+    if (order.some((from, i) => from !== i)) result = g.gather(result, g.constant("int64", order), 1);
+  };
+  for (const { factor, i } of transposed ? steps : steps.reverse()) {
+    const order = permutation(width, b, i, m);
+    const inverse = new Array<number>(width);
+    order.forEach((from, to) => {
+      inverse[from] = to;
+    });
+    exchange(inverse); // ·P
+    const parts = g.transpose(g.reshape(result, ["?rows", count, b]), [1, 0, 2]);
+    result = g.reshape(g.transpose(g.matMul(parts, factor), [1, 0, 2]), ["?rows", width]);
+    exchange(order); // ·Pᵀ
+  }
+  return result;
 }
 
 /**
@@ -79,62 +108,47 @@ function rotation(tensor: AdapterTensor, inFeatures: number): Matrix {
  * 2311.06243. S = (R - Rᵀ) / 2, C = (I - S)(I + S)^-1 for each block R [b, b] = 0; M = P_m D_m P_mᵀ ··· P_1 D_1 P_1ᵀ;
  * y = s · ((x·M)·Wᵀ) + c with s [out] = 1. Parameters: m·b·in + out. `peft` computes m = 1 where it cannot compile its CUDA kernel,
  * without saying so; here m is what the config says.
+ * At convolutions of two axes the rotation is one of all in * places numbers that a kernel sees at once, and the kernel is computed,
+ * diag(s)·W·Mᵀ; s is [1, out]. `peft` convolves there with one stride and padding for both axes and without dilation.
  */
 export const boft = defineMethod<BoftConfig>({
   type: "BOFT",
   paper: "2311.06243",
-  kinds: ["linear"],
+  kinds: ["linear", "conv"],
   identityAtStart: "rounded",
   neutral: "empty",
   config: boftConfig,
   defaultTargets: null,
+  refuses: (site) => refusesAxes(site, [2]) ?? refusesGroups(site),
   // 2. Parameters
-  parameters({ inFeatures, outFeatures }, config) {
-    const b = blockSizeOf(inFeatures, outFeatures, config);
+  parameters(site, config) {
+    const { kind, outFeatures } = site;
+    const b = blockSizeOf(site, config);
     return {
-      R: { shape: [config.boftNButterflyFactor, inFeatures / b, b, b], init: zeros },
-      s: { shape: [outFeatures, 1], init: ones, neutral: 1 },
+      R: { shape: [config.boftNButterflyFactor, columnsOf(site) / b, b, b], init: zeros },
+      s: { shape: kind === "conv" ? [1, outFeatures] : [outFeatures, 1], init: ones, neutral: 1 },
     };
   },
-  // 3. Forward: x·M = ((x·P_m)·D_m·P_mᵀ)···, columns exchanged by Gather.
-  forward(g, { x, site, base, bias }, values, config) {
-    const { inFeatures, outFeatures } = site;
-    const b = blockSizeOf(inFeatures, outFeatures, config);
-    const [m, blocks] = [config.boftNButterflyFactor, inFeatures / b];
-    const r = g.reshape(roleOf(values, "R"), [m * blocks, b, b]);
+  // 3. Forward
+  forward(g, at, values, config) {
+    const { x, site, base, bias } = at;
+    const [width, b, m] = [columnsOf(site), blockSizeOf(site, config), config.boftNButterflyFactor];
+    const r = g.reshape(roleOf(values, "R"), [(m * width) / b, b, b]);
     const c = cayleyValue(g, g.mul(g.sub(r, g.transpose(r, [0, 2, 1])), 0.5), b);
-    const factors = g.split(
-      g.reshape(c, [m, blocks, b, b]),
-      Array.from({ length: m }, () => 1),
-      0,
-    );
-    let rows = g.toMatrix(x);
-    const exchange = (order: readonly number[]): void => {
-      if (order.some((from, i) => from !== i)) rows = g.gather(rows, g.constant("int64", order), 1);
-    };
-    for (let i = m - 1; i >= 0; i--) {
-      const order = permutation(inFeatures, b, i, m);
-      const inverse = new Array<number>(inFeatures);
-      order.forEach((from, to) => {
-        inverse[from] = to;
-      });
-      const factor = factors[i];
-      if (!factor) throw new PeftError("PARAMETER", `BOFT's R has no factor ${i}.`);
-      exchange(inverse); // x·P
-      const parts = g.transpose(g.reshape(rows, ["?rows", blocks, b]), [1, 0, 2]);
-      const turned = g.matMul(parts, g.reshape(factor, [blocks, b, b]));
-      rows = g.reshape(g.transpose(turned, [1, 0, 2]), ["?rows", inFeatures]);
-      exchange(order); // ·Pᵀ
+    const blocks = g.reshape(c, [m, width / b, b, b]);
+    const s = roleOf(values, "s");
+    if (site.kind === "conv") {
+      const turned = rotated(g, weightMatrix(g, at), blocks, width, true);
+      return withKernel(g, at, g.mul(turned, g.reshape(s, [site.outFeatures, 1])));
     }
-    const y = base(g.reshapeLike(rows, x));
-    const s = g.reshape(roleOf(values, "s"), [outFeatures]);
-    const shift = bias();
-    return shift ? g.add(g.mul(g.sub(y, shift), s), shift) : g.mul(y, s);
+    const y = base(g.reshapeLike(rotated(g, g.toMatrix(x), blocks, width, false), x));
+    const [factors, shift] = [perChannel(g, s, site.outFeatures, site), bias()];
+    return shift ? g.add(g.mul(g.sub(y, shift), factors), shift) : g.mul(y, factors);
   },
   // 4. Delta: diag(s)·W·Mᵀ
   delta(tensors, _, site, frozen) {
     const w = frozenMatrix(site, frozen);
-    const turned = multiply(w, transpose(rotation(roleOf(tensors, "R"), site.inFeatures)));
+    const turned = multiply(w, transpose(rotation(roleOf(tensors, "R"), columnsOf(site))));
     return { weight: addToWeight(site, subtract(scaleRows(turned, roleOf(tensors, "s").data), w)) };
   },
   deltaNeedsWeight: true,

@@ -25,7 +25,7 @@ export const columnsOf = ({ kind, inFeatures, weightShape }: SiteShape): number 
 export function refusesAxes({ kind, weightShape }: SiteShape, axes: readonly number[]): string | null {
   const own = weightShape.length - 2;
   if (kind !== "conv" || axes.includes(own)) return null;
-  return `it is a convolution of ${own} axes, and those of ${axes.join(" or ")} are adapted`;
+  return `it is a convolution of ${own} ${own === 1 ? "axis" : "axes"}, and those of ${axes.join(" or ")} are adapted`;
 }
 
 /** Why a convolution in groups is not adapted, or null. */

@@ -1,12 +1,17 @@
 import { expect, test } from "vitest";
 import type { SiteShape } from "../adapters/site.ts";
 import { patternValue } from "../adapters/targets.ts";
+import { adalora } from "./adalora.ts";
 import { adaptionPrompt } from "./adaption-prompt.ts";
 import { bitfit } from "./bitfit.ts";
+import { boft } from "./boft.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
 import { full } from "./full.ts";
+import { hira } from "./hira.ts";
+import { hra } from "./hra.ts";
 import { hydra } from "./hydra.ts";
+import { ia3 } from "./ia3.ts";
 import { kronA } from "./kron-a.ts";
 import { lily } from "./lily.ts";
 import { lnTuning } from "./ln-tuning.ts";
@@ -15,6 +20,7 @@ import { lokr } from "./lokr.ts";
 import { lora } from "./lora.ts";
 import { type Method, parameterCount, siteConfig } from "./method.ts";
 import { mos } from "./mos.ts";
+import { oft } from "./oft.ts";
 import { paca } from "./paca.ts";
 import { prefixTuning } from "./prefix-tuning.ts";
 import { pvera } from "./pvera.ts";
@@ -185,6 +191,26 @@ test("rank and alpha patterns give single modules other values", () => {
   expect(at("encoder.layer.0.devalue")).toEqual([8, 16]);
 });
 
+const table = (rows: number, width: number): SiteShape => ({
+  name: "table",
+  kind: "embedding",
+  inFeatures: rows,
+  outFeatures: width,
+  weightShape: [rows, width],
+  hasBias: false,
+});
+
+test.each([
+  { method: lora, options: { r: 4, useDora: true }, count: 4 * (1000 + 64) + 64 },
+  { method: hira, options: { r: 4 }, count: 4 * (1000 + 64) },
+  { method: oft, options: { oftBlockSize: 8 }, count: (64 * 7) / 2 },
+  { method: tinyLora, options: { u: 5 }, count: 5 },
+])("$method.type with $options at an embedding [1000, 64]", ({ method, options, count }) => {
+  const any = method as unknown as Method;
+  const config = (any.config as unknown as { parse(value: unknown): object }).parse(options);
+  expect(parameterCount(any, config, [table(1000, 64)])).toBe(count);
+});
+
 test.each([
   // 2 r (out + in * places), and with cores 2 r (out + in + r places).
   { method: loha, options: { r: 4 }, site: conv(64, 128, [3, 3]), count: 8 * (128 + 64 * 9) },
@@ -195,6 +221,20 @@ test.each([
   { method: lokr, options: { r: 2 }, site: conv(64, 128, [3, 3]), count: 64 + 2 * (16 + 72) },
   { method: lokr, options: { r: 2, useEffectiveConv2d: true }, site: conv(64, 128, [3, 3]), count: 64 + 48 + 36 },
   { method: lokr, options: { r: 8 }, site: conv(64, 128, [3]), count: 64 + 16 * 8 * 3 },
+  { method: hra, options: { r: 8 }, site: conv(64, 128, [3, 3]), count: 8 * 64 * 9 },
+  { method: ia3, options: {}, site: conv(64, 128, [3, 3]), count: 128 },
+  { method: ia3, options: { feedforwardModules: ["conv"] }, site: conv(64, 128, [3, 3], 4), count: 64 },
+  { method: hira, options: { r: 4 }, site: conv(64, 128, [3, 3]), count: 4 * (64 * 9 + 128) },
+  { method: oft, options: { oftBlockSize: 32 }, site: conv(64, 128, [3, 3]), count: (64 * 9 * 31) / 2 },
+  {
+    method: boft,
+    options: { boftBlockSize: 4, boftNButterflyFactor: 2 },
+    site: conv(64, 128, [3, 3]),
+    count: 2 * 4 * 576 + 128,
+  },
+  { method: adalora, options: { initR: 12 }, site: conv(64, 128, [3, 3]), count: 12 * (576 + 128 + 1) },
+  { method: lora, options: { r: 4, useDora: true }, site: conv(64, 128, [3, 3]), count: 4 * (576 + 128) + 128 },
+  { method: lora, options: { r: 4, loraBias: true }, site: conv(64, 128, [3, 3]), count: 4 * (576 + 128) + 128 },
 ])("$method.type with $options at a convolution $site.weightShape", ({ method, options, site, count }) => {
   const any = method as unknown as Method;
   const config = (any.config as unknown as { parse(value: unknown): object }).parse(options);

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
-import { columnRange, matrix, multiply, rowRange, scaleColumns, scaleRows } from "../linalg/matrix.ts";
+import { columnRange, matrix, multiply, rowRange, scaleColumns, scaleRows, transpose } from "../linalg/matrix.ts";
 import { svd } from "../linalg/svd.ts";
 import { torchRandom } from "../random/torch-random.ts";
 import { addToWeight, frozenMatrix, roleOf, toMatrix } from "./dense.ts";
@@ -55,11 +55,12 @@ const vectorRoles = (values: Readonly<Record<string, unknown>>): string[] =>
  * TinyLoRA: y += ((x·Aᵀ)·Rᵀ)·Bᵀ with A = sqrt(S_r)·V_r and B = U_r·sqrt(S_r) from the weight's leading singular directions, frozen, and
  * R = sum_i v_i P_i of u trained numbers v and fixed random P_i [r, r] ~ N(0, 1/r). Morris et al. 2026, arXiv 2602.04118. Modules share v in
  * groups of neighbours. Parameters: u per group, which may be one number in all. Making it costs one SVD per module.
+ * At embeddings the table [rows, width] is the weight, B [rows, r] and A [r, width]: rows of B are looked up, B[ids]·R·A.
  */
 export const tinyLora = defineMethod<TinyLoraConfig>({
   type: "TINYLORA",
   paper: "2602.04118",
-  kinds: ["linear"],
+  kinds: ["linear", "embedding"],
   identityAtStart: ({ initWeights }) => initWeights === true,
   neutral: "empty",
   config: tinyLoraConfig,
@@ -68,11 +69,13 @@ export const tinyLora = defineMethod<TinyLoraConfig>({
   parameters(site, config, all) {
     const index = all.findIndex((s) => s.name === site.name);
     const r = rankOf(site, config);
+    const { inFeatures, outFeatures } = site;
+    const [rows, columns] = site.kind === "embedding" ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
     const { u, projectionSeed, saveProjection } = config;
     const frozen = { init: zeros, trainable: false } as const;
     return {
-      A: { shape: [r, site.inFeatures], ...frozen },
-      B: { shape: [site.outFeatures, r], ...frozen },
+      A: { shape: [r, columns], ...frozen },
+      B: { shape: [rows, r], ...frozen },
       P: {
         shape: [u, r, r],
         trainable: false,
@@ -94,7 +97,8 @@ export const tinyLora = defineMethod<TinyLoraConfig>({
   },
   start({ site, config, frozen }) {
     const r = rankOf(site, config);
-    const { u, s, vt } = svd(frozenMatrix(site, frozen));
+    const w = frozenMatrix(site, frozen);
+    const { u, s, vt } = svd(site.kind === "embedding" ? transpose(w) : w);
     const roots = s.slice(0, r).map(Math.sqrt);
     return {
       A: Float32Array.from(scaleRows(rowRange(vt, 0, r), roots).data),
@@ -114,10 +118,14 @@ export const tinyLora = defineMethod<TinyLoraConfig>({
     );
     const v = g.gather(vectors, g.cast(roleOf(values, "group"), "int64")); // [1, u]
     const core = g.reshape(g.matMul(v, g.reshape(roleOf(values, "P"), [u, r * r])), [r, r]);
+    if (site.kind === "embedding") {
+      const h = g.dropout(g.gather(roleOf(values, "B"), x), config.dropout); // [...ids, r]
+      return g.add(y, g.matMul(g.matMul(h, core), roleOf(values, "A")));
+    }
     const h = g.fusedMatMul(g.dropout(x, config.dropout), roleOf(values, "A"), { transB: true }); // [..., r]
     return g.add(y, g.fusedMatMul(g.fusedMatMul(h, core, { transB: true }), roleOf(values, "B"), { transB: true }));
   },
-  // 4. Delta: B·R·A
+  // 4. Delta: B·R·A, in an embedding's own layout.
   delta(tensors, config, site) {
     const [r, u] = [rankOf(site, config), config.u];
     const role = vectorRoles(tensors)[roleOf(tensors, "group").data[0] ?? 0];
@@ -125,7 +133,7 @@ export const tinyLora = defineMethod<TinyLoraConfig>({
     const v = matrix(1, u, roleOf(tensors, role).data);
     const core = matrix(r, r, multiply(v, matrix(u, r * r, roleOf(tensors, "P").data)).data);
     const product = multiply(multiply(toMatrix(roleOf(tensors, "B")), core), toMatrix(roleOf(tensors, "A")));
-    return { weight: addToWeight(site, product) };
+    return { weight: addToWeight(site, site.kind === "embedding" ? transpose(product) : product) };
   },
   // 5. Keys
   keys: { A: "tinylora_A", B: "tinylora_B", P: "tinylora_P", group: "tinylora_group" },

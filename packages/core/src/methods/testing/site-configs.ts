@@ -28,4 +28,9 @@ export const siteConfigs: readonly TriedConfig[] = [
       feedforwardModules: ["output.dense", "features.image", "layers.0.up"],
     }),
   },
+  {
+    type: "OFT",
+    variant: "embeddings, exact",
+    config: config({ oftBlockSize: 4, useCayleyNeumann: false, targetModules: ["word_embeddings", "query"] }),
+  },
 ];
