@@ -125,6 +125,8 @@ export const triedConfigs: readonly TriedConfig[] = [
     type: "OFT",
     variant: "shared block, three terms",
     config: config({ oftBlockSize: 2, blockShare: true, numCayleyNeumannTerms: 3, ...mixed }),
+    // One angle for a whole module is too little there.
+    elsewhere: { convolution: config({ oftBlockSize: 8 }), embedding: config({ oftBlockSize: 8 }) },
   },
   { type: "BOFT", config: config({ boftBlockSize: 4, targetModules: "all-linear" }) },
   { type: "BOFT", variant: "two factors", config: config({ boftBlockSize: 2, boftNButterflyFactor: 2, ...mixed }) },
