@@ -99,7 +99,7 @@ export const lora = defineMethod<LoraConfig>({
   refuses(site, { initLoraWeights: start, freezeA, useDora, loraBias, dropout }) {
     const { kind } = site;
     if (useDora && loraBias) return "loraBias cannot be combined with useDora";
-    if (kind === "experts" && useDora) return "useDora is none of experts";
+    if (kind === "experts" && useDora) return "useDora is one of linear modules, convolutions and embeddings";
     if ((kind === "experts" || kind === "embedding") && loraBias)
       return "loraBias is one of linear modules and convolutions";
     if (kind !== "linear" && (isJoint(start) || isFromData(start)))
