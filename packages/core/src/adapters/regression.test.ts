@@ -9,9 +9,9 @@ import { readSafetensors } from "../formats/safetensors/read.ts";
 import { writeSafetensors } from "../formats/safetensors/write.ts";
 import { whyNoDelta } from "../methods/method.ts";
 import { listMethods, methodOf } from "../methods/registry.ts";
-import { createTrial } from "../methods/testing/behaviour/trial.ts";
+import { createTrial, targetsOn } from "../methods/testing/behaviour/trial.ts";
 import { triedConfigs } from "../methods/testing/configs.ts";
-import { groundOf } from "../methods/testing/grounds.ts";
+import { type GroundName, groundOf } from "../methods/testing/grounds.ts";
 import type { Model, TensorData } from "../onnx/ir.ts";
 import { readModel } from "../onnx/read.ts";
 import { readTensorBytes, tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
@@ -26,10 +26,12 @@ import { fromPeft, toPeft } from "./peft-files.ts";
 
 /**
  * Adapters of every method as earlier versions saved them, with inputs and logits over one model: they must load, and give what they
- * gave. `npm run regression:add` adds those of new methods; what is there is never written again.
+ * gave. `npm run regression:add` adds those of new methods, and of methods at modules that they did not adapt before: "lora" over linear modules,
+ * "lora-convolution" and "lora-embedding". What is there is never written again.
  */
 const folder = fileURLToPath(new URL("../../../../regression", import.meta.url));
-const baseFile = join(folder, "base.onnx");
+const grounds = ["transformer block", "convolution", "embedding"] as const satisfies readonly GroundName[];
+type Saved = (typeof grounds)[number];
 const adding = process.env["ADD_REGRESSION"] === "1";
 const saved = existsSync(folder) ? readdirSync(folder).filter((name) => !name.includes(".")) : [];
 
@@ -74,40 +76,55 @@ const close = (found: Float32Array, expected: Float32Array, tolerance: number): 
   expect(found.reduce((w, v, i) => Math.max(w, Math.abs(v - expected[i]!)), 0) / scale).toBeLessThan(tolerance);
 };
 
-describe.runIf(adding)("adds the adapters of new methods", () => {
-  const ground = groundOf("transformer block");
-  const types = listMethods().map(({ type }) => type);
-  test.each(types.filter((type) => !saved.includes(type.toLowerCase())))("%s", async (type) => {
-    await mkdir(folder, { recursive: true });
-    if (!existsSync(baseFile)) await writeModel(ground.model, baseFile);
-    const model = await readModel(baseFile);
-    const trial = createTrial({ ...ground, model }, triedConfigs.find((tried) => tried.type === type)!);
-    const path = join(folder, type.toLowerCase());
-    await writePeftFolder(path, toPeft(trial.trained(1)));
-    const inputs = Object.entries(trial.feeds).map(
-      ([name, { type: element, dims, data }]) =>
-        [`input.${name}`, tensorFrom(element as "int64", dims, Array.from(data, Number))] as const,
-    );
-    const logits = await trial.runAdapted(trial.moved(1));
-    await writeSafetensors(`${path}.safetensors`, [
-      ...inputs,
-      ["output.logits", tensorFrom("float32", [2, 3], logits)],
-    ]);
-    await trial.close();
+const nameOf = (type: string, ground: Saved): string =>
+  ground === "transformer block" ? type.toLowerCase() : `${type.toLowerCase()}-${ground}`;
+const groundAt = (name: string): Saved => grounds.find((ground) => name.endsWith(`-${ground}`)) ?? "transformer block";
+const baseFile = (ground: Saved): string =>
+  join(folder, ground === "transformer block" ? "base.onnx" : `base-${ground}.onnx`);
+
+/** What is to be saved: every method over the transformer block, and over the other models where it adapts their convolutions or tables. */
+const expected = grounds.flatMap((name) => {
+  const ground = groundOf(name);
+  const kind = { "transformer block": null, convolution: "conv", embedding: "embedding" }[name];
+  return listMethods().flatMap(({ type, kinds }) => {
+    if (kind !== null && !kinds.some((own) => own === kind)) return [];
+    const tried = triedConfigs.find((t) => t.type === type && (kind === null || targetsOn(ground, t).length > 0));
+    return tried && !tried.refusedOn?.[name] ? [{ name: nameOf(type, name), ground: name, tried }] : [];
   });
 });
 
-test.skipIf(adding)("every method has a saved adapter", () => {
-  expect(saved.sort()).toEqual(
-    listMethods()
-      .map(({ type }) => type.toLowerCase())
-      .sort(),
+describe.runIf(adding)("adds the adapters of new methods", () => {
+  test.each(expected.filter(({ name }) => !saved.includes(name)))(
+    "$name",
+    async ({ name, ground: groundName, tried }) => {
+      const ground = groundOf(groundName);
+      await mkdir(folder, { recursive: true });
+      if (!existsSync(baseFile(groundName))) await writeModel(ground.model, baseFile(groundName));
+      const model = await readModel(baseFile(groundName));
+      const trial = createTrial({ ...ground, model }, tried);
+      const path = join(folder, name);
+      await writePeftFolder(path, toPeft(trial.trained(1)));
+      const inputs = Object.entries(trial.feeds).map(
+        ([input, { type: element, dims, data }]) =>
+          [`input.${input}`, tensorFrom(element as "int64", dims, Array.from(data, Number))] as const,
+      );
+      const logits = await trial.runAdapted(trial.moved(1));
+      await writeSafetensors(`${path}.safetensors`, [
+        ...inputs,
+        ["output.logits", tensorFrom("float32", [2, 3], logits)],
+      ]);
+      await trial.close();
+    },
   );
+});
+
+test.skipIf(adding)("every method has a saved adapter", () => {
+  expect(saved.sort()).toEqual(expected.map(({ name }) => name).sort());
 });
 
 describe.skipIf(adding)("saved adapters", () => {
   test.each(saved)("%s loads and gives what it gave", async (name) => {
-    const model = await readModel(baseFile);
+    const model = await readModel(baseFile(groundAt(name)));
     const files = await readPeftFolder(join(folder, name));
     const adapter = fromPeft(files);
     const { tensors } = await readSafetensors(join(folder, `${name}.safetensors`));
