@@ -156,7 +156,8 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
   },
   LOKR: {
     title: "LoKr",
-    parameters: "the sizes of two Kronecker factors, the larger as a product of rank r; at convolutions it has the kernel's places",
+    parameters:
+      "the sizes of two Kronecker factors, the larger as a product of rank r; at convolutions it has the kernel's places",
     use: "Very small files with a change of high rank, in image models above all.",
     avoid: "For widths that are prime or nearly so: the factors then degenerate.",
     cost: "Products of the small factors from both sides; the Kronecker product is built at convolutions only.",
@@ -210,7 +211,8 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     use: "Where the relations between features should survive: inputs are rotated and lengths are kept. Used for subjects and control in image models.",
     avoid: "Where the scale of features has to change, for rotations cannot do that.",
     cost: "Small batched products and, by default, five terms of a series in the place of an inverse.",
-    source: "Qiu et al. 2023. Files of `peft`, whose default series turns the other way than the exact form; at convolutions the change is the one that it merges.",
+    source:
+      "Qiu et al. 2023. Files of `peft`, whose default series turns the other way than the exact form; at convolutions the change is the one that it merges.",
   },
   BOFT: {
     title: "BOFT",
