@@ -44,7 +44,7 @@ test("checks are counted per method and model; refusals and differences are show
     ["B", "Second"],
   ]);
   const table = behaviourSection(titles, entries).join("\n");
-  expect(table).toContain("| First | 2 |  | 1 |  | yes; refused on convolution |");
+  expect(table).toContain("| First | 2 |  | 1 |  |  | yes; refused on convolution |");
   expect(table).toContain("| Second | refused |  |  |  |  |");
   expect(table).toContain("For all methods: merge;");
 });
