@@ -39,6 +39,11 @@ const known = new Set(listMethods().map(({ type }) => type));
 /** `npm run parity:types -- oft lora`: these alone; the others stay in types.json as they were. */
 const wanted = process.argv.slice(2);
 
+/** Types whose files peft reads wrongly where it has not written them, and why. */
+const misread = {
+  FROD: "peft 0.21 makes U when the adapter is set up, from a basis of its own whose directions differ, and keeps it when the file's basis is read",
+};
+
 /** Folders of peft's adapters by name, and their types. */
 async function references() {
   const found = [];
@@ -127,7 +132,9 @@ try {
     rows.push({ name: "xlora", type: "XLORA" });
     Object.assign(results, loadInPeft(output, join(golden, "models/llama"), [folder]));
   }
-  const found = rows.map((row) => ({ ...row, ...results[row.name] }));
+  const found = rows
+    .map((row) => ({ ...row, ...results[row.name] }))
+    .map((row) => (row.ok === false && misread[row.type] ? { ...row, problem: misread[row.type] } : row));
   const file = join(here, "types.json");
   const before = wanted.length > 0 ? JSON.parse(await readFile(file, "utf8")).adapters : found;
   const kept = before.map((row) => found.find(({ name }) => name === row.name) ?? row);

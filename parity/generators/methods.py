@@ -74,6 +74,7 @@ CONFIGS: dict[str, PeftConfig] = {
     "hira-embedding": peft.HiraConfig(r=4, target_modules=["word_embeddings", "query"]),
     "oft-embedding": peft.OFTConfig(r=0, oft_block_size=8, target_modules=["word_embeddings", "query"]),
     "tinylora-embedding": peft.TinyLoraConfig(r=2, u=6, target_modules=["word_embeddings", "query"]),
+    "frod-wide": peft.FrodConfig(sparse_rate=0.1, projection_prng_key=3, target_modules=WIDE),
 }
 
 # What the noise on trained tensors is multiplied by, where 0.1 would be lost or too much.

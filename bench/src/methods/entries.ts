@@ -91,6 +91,7 @@ const parts: readonly Entry[] = [
   { name: "SHiRA", type: "SHIRA", config: { r: 8, randomSeed: 1 }, usual: {} },
   { name: "PaCA", type: "PACA", config: { r: 16, alpha: 16 }, usual: {} },
   { name: "SVF (CLIP-SVD)", type: "SVF", config: {}, budget: "singular values only" },
+  { name: "FRoD", type: "FROD", config: { sparseRate: 0.0586 }, usual: {} },
   { name: "LoLDU", type: "LOLDU", config: { r: 256 }, budget: "pivots only" },
   {
     name: "query and value in full",

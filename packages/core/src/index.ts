@@ -143,6 +143,7 @@ export { type CompositionConfig, mam, unipelt } from "./methods/composition.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
+export { type FrodConfig, frod } from "./methods/frod.ts";
 export { full } from "./methods/full.ts";
 export { type GloraConfig, glora } from "./methods/glora.ts";
 export { type GraloraConfig, gralora } from "./methods/gralora.ts";

@@ -42,11 +42,26 @@ export function initialParameters(
 ): Map<string, Float32Array> {
   const values = new Map<string, Float32Array>();
   const stream = (name: string) => createRandom(streamSeed(seed, "init", name));
+  const tensorsOf = (list: readonly AdapterParameter[]): ByRole<AdapterTensor> =>
+    Object.fromEntries(
+      list.flatMap(({ name, role, shape }) => {
+        const data = values.get(name);
+        return data ? [[role, { dims: shape, data }] as const] : [];
+      }),
+    );
   for (const { site, method, config, parameters, shared } of adapted.plans) {
     const frozen = frozenSite(adapted.model.graph, site);
+    if (method.startShared && shared.some(({ name }) => !values.has(name))) {
+      const own = adapted.plans.filter((plan) => plan.method === method).map((plan) => plan.site);
+      const sites = own.map((s) => ({ site: s, frozen: frozenSite(adapted.model.graph, s) }));
+      const begun = method.startShared({ sites, config });
+      for (const { name, role } of shared) if (begun[role]) values.set(name, begun[role]);
+    }
     // A start from data made some of a module's tensors, and the others start by themselves.
     const isMade = parameters.some(({ name }) => made.has(name));
-    const started = isMade ? {} : (method.start?.({ site, config, frozen, random: stream(site.name) }) ?? {});
+    const started = isMade
+      ? {}
+      : (method.start?.({ site, config, frozen, random: stream(site.name), shared: tensorsOf(shared) }) ?? {});
     for (const { name, role, shape, spec, replaces } of [...shared, ...parameters]) {
       if (values.has(name)) continue;
       const given = made.get(name);
@@ -142,13 +157,21 @@ export function trainedCount({ plans, method }: AdapterPlan, { config }: Adapter
 function remaker(
   { site, method, config, shared, parameters }: SitePlan,
   frozen: FrozenSite,
+  given: ReadonlyMap<string, AdapterTensor>,
 ): (role: string) => AdapterTensor {
+  const known = Object.fromEntries(
+    shared.flatMap((p) => {
+      const tensor = given.get(p.name);
+      return tensor ? [[p.role, tensor] as const] : [];
+    }),
+  );
   let started: ByRole<Float32Array> | undefined;
   return (role) => {
     const parameter = [...shared, ...parameters].find((p) => p.role === role);
     if (!parameter) throw new PeftError("PARAMETER", `${method.type} has no tensor "${role}".`);
     const { name, shape, spec, replaces } = parameter;
-    started ??= method.start?.({ site, config, frozen, random: createRandom(streamSeed(0, "init", site.name)) }) ?? {};
+    const at = { site, config, frozen, random: createRandom(streamSeed(0, "init", site.name)), shared: known };
+    started ??= method.start?.(at) ?? {};
     const base = (): Float32Array => frozen[replaces ?? "weight"]();
     const random = createRandom(streamSeed(0, "init", name));
     return { dims: shape, data: started[role] ?? spec.init({ shape, random, base }) };
@@ -191,7 +214,7 @@ export function adaptedSites(
   const used = new Set<string>();
   const take = (plan: SitePlan): AdaptedSite => {
     const found: [string, AdapterTensor][] = [];
-    const remade = remaker(plan, frozenOf(plan.site));
+    const remade = remaker(plan, frozenOf(plan.site), adapter.tensors);
     for (const { name, fileName, role, shape, spec } of [...plan.shared, ...plan.parameters]) {
       const isMade = spec.saved === false || spec.witness !== undefined;
       const tensor = adapter.tensors.get(name) ?? (isMade ? remade(role) : undefined);
@@ -259,7 +282,9 @@ function checkBase(adapter: Adapter, sites: readonly AdaptedSite[], frozenOf: (s
       const saved = adapter.tensors.get(name);
       if (!spec.witness || !saved) continue;
       const frozen = frozenOf(plan.site);
-      const here = Array.from(spec.witness({ tensors: plan.tensors, frozen, made: remaker(plan, frozen) }));
+      const here = Array.from(
+        spec.witness({ tensors: plan.tensors, frozen, made: remaker(plan, frozen, adapter.tensors) }),
+      );
       const largest = here.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
       const at = here.findIndex(
         (v, i) => !(Math.abs(v - (saved.data[i] ?? Number.NaN)) <= WITNESS_TOLERANCE * largest),

@@ -22,13 +22,7 @@ const foldersOf = (kind: string): string[] =>
   existsSync(join(golden, kind))
     ? readdirSync(join(golden, kind)).flatMap((name) => (name.endsWith(".onnx") ? [] : [join(kind, name)]))
     : [];
-/** Types and variants of peft that are not computed here yet. */
-const pending = new Set(["frod"].map((name) => join("methods", name)));
-const folders = [
-  ...foldersOf("adapters"),
-  ...foldersOf("methods").filter((name) => !pending.has(name)),
-  ...foldersOf("convolution-methods"),
-];
+const folders = ["adapters", "methods", "convolution-methods"].flatMap(foldersOf);
 const berts = ["model_torchscript.onnx", "model_dynamo.onnx", "model_optimized.onnx", "model_extended.onnx"];
 /** Exports of the model that an adapter was made over. */
 const modelsOf = (folder: string): string[] =>

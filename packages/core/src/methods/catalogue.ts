@@ -315,6 +315,16 @@ export const methodCatalogue: Readonly<Record<string, MethodEntry>> = {
     cost: "Two products as wide as the layer, and one SVD per module at the start and again when a file is read.",
     source: "Koleilat et al. 2025. A file format of this project.",
   },
+  FROD: {
+    title: "FRoD",
+    parameters: "in + sparseRate in²",
+    use: "When the change should be of full rank and training fast: weights of one kind of module are written in a basis that all layers share, their scales are trained, and beside them a few entries that turn directions into others. It learns in few steps, and sparseRate sets the number of values.",
+    avoid:
+      "For small files: each kind of module has a basis [in, in] in them. When adapters move between base models: the other factor comes from the weight. Where input widths are large: values and the basis grow with their square.",
+    cost: "Three dense products per module and step, [in, in] twice and [out, in]; U of each weight's size in memory. At the start a QR decomposition of all weights of a kind, an inverse and a solution per module.",
+    source:
+      "Wan et al. 2025. Files of `peft` that hold the basis; `peft` 0.21 itself reads those rightly whose basis is the one that it makes, its own.",
+  },
   LOLDU: {
     title: "LoLDU",
     parameters: "r",

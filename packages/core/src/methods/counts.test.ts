@@ -7,6 +7,7 @@ import { bitfit } from "./bitfit.ts";
 import { boft } from "./boft.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
+import { frod } from "./frod.ts";
 import { full } from "./full.ts";
 import { hira } from "./hira.ts";
 import { hra } from "./hra.ts";
@@ -119,6 +120,8 @@ test.each([
   ["Uni-LoRA of 23,040 numbers in all", unilora, { thetaDLength: 23_040 }, attention, 23_040],
   // Two kinds of module: an A for every four layers, three B for all twelve, a router each.
   ["Lily r 32", lily, { r: 32, strideA: 4, numB: 3 }, attention, 2 * (3 * 32 * 768 + 3 * 32 * 768) + 24 * 3 * 32],
+  // 5898 places of 768², one list and one basis for queries and one for values, their sizes.
+  ["FRoD 0.01", frod, {}, attention, 24 * (768 + 5898) + 2 * (768 * 768 + 2 * 5898 + 2)],
   ["MoS e 2", mos, { r: 8, equivalentRank: 2, privateRank: 1, shardsPerVector: 4 }, attention, 2 * 24 * 1536],
   ["RandLoRA r 64", randlora, { r: 64 }, attention, 239_616 + 64 * 768 + 768 * 12 * 64],
   ["Hydra's GLUE preset", hydra, { parallelRank: 4, sequentialRank: 8, bias: false }, ffn, 331_776],

@@ -149,10 +149,18 @@ export interface StartInput<C> {
   readonly frozen: FrozenSite;
   /** A stream of the site's own. */
   readonly random: Random;
+  /** The tensors that all sites share, as the file or `startShared` gave them, by role. */
+  readonly shared?: ByRole<AdapterTensor>;
   /** What `calibration` asked for; absent where no data was given. */
   readonly data?: SiteData;
   /** The module of the model that `frozen` was rounded from, where that was given. */
   readonly original?: FrozenSite;
+}
+
+/** What initialisers of shared tensors may look at. */
+export interface SharedStartInput<C> {
+  readonly sites: readonly { readonly site: SiteShape; readonly frozen: FrozenSite }[];
+  readonly config: C;
 }
 
 /** One adapted module as hooks and penalties see it. */
@@ -315,6 +323,8 @@ export interface Method<C extends object = object> {
   readonly calibration?: Calibration<C>;
   /** Start values that belong together (both factors of one decomposition); they win over the specs' own. */
   start?(input: StartInput<C>): ByRole<Float32Array>;
+  /** The same for shared tensors that come from the weights of all sites; made before `start` is called. */
+  startShared?(input: SharedStartInput<C>): ByRole<Float32Array>;
   /** 3. The adapted result of a module; {@link noForward} where a method adapts none. */
   forward(g: Builder, at: ForwardInput, parameters: ByRole<Value>, config: C): Value;
   /** 3. What is added to an attention block. */

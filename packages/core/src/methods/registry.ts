@@ -13,6 +13,7 @@ import { composition } from "./composition.ts";
 import { delora } from "./delora.ts";
 import { dylora } from "./dylora.ts";
 import { fourierFt } from "./fourier-ft.ts";
+import { frod } from "./frod.ts";
 import { full } from "./full.ts";
 import { glora } from "./glora.ts";
 import { gralora } from "./gralora.ts";
@@ -80,7 +81,7 @@ const methods: readonly Method[] = [
   ...[loha, lokr, kronA, tlora, hira, glora],
   ...[oft, boft, psoft, hra, road],
   ...[fourierFt, waveFt, loca, qwha, c3a, shira, paca],
-  ...[svf, loldu],
+  ...[svf, loldu, frod],
   ...[bottleneck, compacter],
   ...[poly],
   ...[ia3, bitfit, beft, lnTuning, trainableTokens, full],

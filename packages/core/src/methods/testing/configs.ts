@@ -387,6 +387,16 @@ export const triedConfigs: readonly TriedConfig[] = [
   { type: "SVF", config: config({ targetModules: "all-linear" }) },
   { type: "SVF", variant: "decay towards the base", config: config({ decayTowards: "base", ...mixed }) },
   { type: "SVF", variant: "published form", config: config({ parametrization: "absolute", ...mixed }) },
+  { type: "FROD", config: config({ sparseRate: 0.1, dropout: 0.1, targetModules: "all-linear" }), noise: 0.15 },
+  {
+    type: "FROD",
+    variant: "moved start, other places",
+    config: config({
+      ...{ sparseRate: 0.05, regularizationAlpha: 0.1, projectionPrngKey: 4, initWeights: false },
+      targetModules: ["query", "value", "up"],
+    }),
+    noise: 0.15,
+  },
   { type: "LOLDU", config: config({ r: 4, alpha: 6, targetModules: "all-linear" }) },
   { type: "LOLDU", variant: "drawn pivots", config: config({ r: 3, initMethod: "normal", ...mixed }) },
   { type: "LOLDU", variant: "pivots of one", config: config({ r: 3, initMethod: "ones", ...mixed }) },
