@@ -57,6 +57,7 @@ export const lowRankPapers: readonly PaperLines[] = [
         ),
       ),
       line("Components are ordered by importance", { claim: "dylora-order" }),
+      line("One training for all ranks, and what it costs", { claim: "dylora-all-ranks" }),
     ],
   },
   {
@@ -110,6 +111,9 @@ export const lowRankPapers: readonly PaperLines[] = [
         shown(mos, "A starts within the bound of its full width, not of a shard's"),
       ),
       line("Assembly and five SGD steps beside PyTorch", beside.layer, beside.training),
+      line("Beside LoRA of as many and of four times as many parameters, and without each ingredient", {
+        claim: "mos-shards",
+      }),
     ],
   },
   {
@@ -154,6 +158,7 @@ export const lowRankPapers: readonly PaperLines[] = [
         shown(rand, "the backward pass reads one product as large as the weight, and no copy of A for every base"),
       ),
       line("A change of full rank", { claim: "randlora-full-rank" }),
+      line("A task of classification beside LoRA of as many parameters", { claim: "randlora-definitions" }),
     ],
   },
   {
@@ -207,6 +212,7 @@ export const lowRankPapers: readonly PaperLines[] = [
         shown("counts.test.ts", "LLaMA-2-7B, seven linears: 2,498,560 per rank"),
       ),
       line("Measured memory beside LoRA's", { claim: "paca-memory" }),
+      line("As LoRA of as many parameters, whichever the columns", { claim: "paca-columns" }),
     ],
   },
   {
@@ -243,6 +249,8 @@ export const lowRankPapers: readonly PaperLines[] = [
         shown(hydra, "as LoRA of rank r_p + r_s it is exact where no bias changes, and refused where one does"),
       ),
       line("The VTAB and the ELEVATER layer, all eight gradients", beside.layer, matrix.gradients),
+      line("Both branches beside either alone and LoRA of as many parameters", { claim: "hydra-branches" }),
+      line("The runs on images", { elsewhere: "Belongs to the package for vision." }),
     ],
   },
 ];

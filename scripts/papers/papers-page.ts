@@ -8,15 +8,18 @@ export const papers: readonly PaperLines[] = [...lowRankPapers, ...schedulePaper
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 
-const proofText = (proof: Proof): string =>
-  "test" in proof
-    ? `[${proof.test.split("/").at(-1)}](../${proof.test}): ${cell(proof.title)}`
-    : "claim" in proof
-      ? `[claim ${proof.claim}](claims.md#${proof.claim})`
-      : cell(proof.elsewhere);
+const proofText = (proof: Proof, failed: ReadonlySet<string>): string => {
+  if ("test" in proof) return `[${proof.test.split("/").at(-1)}](../${proof.test}): ${cell(proof.title)}`;
+  if ("elsewhere" in proof) return cell(proof.elsewhere);
+  const link = `[claim ${proof.claim}](claims.md#${proof.claim})`;
+  return failed.has(proof.claim) ? `${link}: **does not hold** as measured here` : link;
+};
 
-/** docs/papers.md: every line that an implementation of a paper has to show, with the test or claim that shows it. */
-export function papersPage(all: readonly PaperLines[]): string {
+/**
+ * docs/papers.md: every line that an implementation of a paper has to show, with the test or claim that shows it.
+ * @param failed names of claims that were measured and do not hold
+ */
+export function papersPage(all: readonly PaperLines[], failed: ReadonlySet<string> = new Set()): string {
   const section = ({ title, paper, lines }: PaperLines): string[] => [
     `## ${title}`,
     "",
@@ -24,7 +27,7 @@ export function papersPage(all: readonly PaperLines[]): string {
     "",
     "| What is to be shown | Where |",
     "| --- | --- |",
-    ...lines.map(({ says, by }) => `| ${cell(says)} | ${by.map(proofText).join("<br>")} |`),
+    ...lines.map(({ says, by }) => `| ${cell(says)} | ${by.map((proof) => proofText(proof, failed)).join("<br>")} |`),
     "",
   ];
   return [

@@ -57,6 +57,7 @@ export const schedulePapers: readonly PaperLines[] = [
         "The authors' layer over three growths beside PyTorch",
         shown(tri, "losses of eight steps with three growths, scores, and the change at the end"),
       ),
+      line("Beside LoRA of the same total rank and growth at random modules", { claim: "tri-adapt-growth" }),
     ],
   },
   {
@@ -95,6 +96,7 @@ export const schedulePapers: readonly PaperLines[] = [
           "a gated block has the product of activation and up-projection behind its activation",
         ),
       ),
+      line("Density and accuracy with ReLU and GELU, over the penalty's weight", { claim: "deft-density" }),
     ],
   },
   {
@@ -131,6 +133,8 @@ export const schedulePapers: readonly PaperLines[] = [
         shown(search, "stopped and taken up again it finds the same, bit for bit, also one step ahead"),
       ),
       line("The written adapter in peft", { elsewhere: "`npm run parity -- diffora`" }),
+      line("Planted modules are found", { claim: "diffora-planted" }),
+      line("Beside LoRA of half the rank and LoRA at random modules", { claim: "diffora-modules" }),
     ],
   },
 ];

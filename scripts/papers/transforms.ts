@@ -56,6 +56,8 @@ export const transformPapers: readonly PaperLines[] = [
         matrix.resume,
         shown("compressed-base.test.ts", "over 4-bit weights %s %j is what it is over the weights they stand for"),
       ),
+      line("Learned places beside fixed ones on a planted spectrum", { claim: "loca-locations" }),
+      line("Learned places beside fixed ones on a task", { claim: "loca-definitions" }),
     ],
   },
   {
@@ -130,6 +132,7 @@ export const transformPapers: readonly PaperLines[] = [
       ),
       line("Subject-driven generation, official checkpoints", { elsewhere: images }),
       line("Less dependent on the learning rate than LoRA, on a planted change", { claim: "krona-rates-planted" }),
+      line("Less dependent on the learning rate than LoRA, on a task", { claim: "krona-learning-rates" }),
     ],
   },
   {
@@ -174,6 +177,7 @@ export const transformPapers: readonly PaperLines[] = [
       line("A text tower in chunks with supplied gradients", {
         elsewhere: "Belongs to the two-tower trainer of the package for vision.",
       }),
+      line("Few shots of shifted images beside LoRA", { elsewhere: "Belongs to the package for vision." }),
     ],
   },
   {
@@ -209,6 +213,7 @@ export const transformPapers: readonly PaperLines[] = [
         matrix.merge,
         shown(loldu, "as LoRA of rank r it is exact; another base model is refused by its pivots"),
       ),
+      line("Beyond the head with a hundredth of LoRA's parameters", { claim: "loldu-pivots" }),
     ],
   },
   {
@@ -252,6 +257,7 @@ export const transformPapers: readonly PaperLines[] = [
         "Another factor, the same function",
         shown("qwha.test.ts", "another factor with values divided by it is the same function"),
       ),
+      line("The start beside QLoRA over a 2-bit base", { claim: "qwha-start" }),
     ],
   },
 ];
