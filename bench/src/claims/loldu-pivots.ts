@@ -17,7 +17,7 @@ export const claim: Claim = {
     const ours = await overSeeds(
       context,
       { type: "LOLDU", config: { r: 64, ...TARGETS }, epochs: 4 },
-      { ...common, rates: [1e-2, 3e-2, 1e-1, 3e-1] },
+      { ...common, rates: [3e-4, 1e-3, 3e-3] },
     );
     const lora = await overSeeds(
       context,
