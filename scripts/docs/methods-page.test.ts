@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { methodCatalogue } from "../../packages/core/src/methods/catalogue.ts";
+import { methodCatalogue } from "../../packages/core/src/methods/catalogue/catalogue.ts";
 import { lora } from "../../packages/core/src/methods/lora.ts";
 import { listMethods, methodOf } from "../../packages/core/src/methods/registry.ts";
 import { aggregateBehaviour, formatBehaviour, parseBehaviour } from "../behaviour/aggregate.ts";

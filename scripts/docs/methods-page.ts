@@ -1,5 +1,6 @@
 import type { SiteKind, SiteShape } from "../../packages/core/src/adapters/site.ts";
-import { type MethodEntry, methodCatalogue } from "../../packages/core/src/methods/catalogue.ts";
+import { methodCatalogue } from "../../packages/core/src/methods/catalogue/catalogue.ts";
+import type { MethodEntry } from "../../packages/core/src/methods/catalogue/entry.ts";
 import { declared, type Method, parameterCount, whyNoMixedBatch } from "../../packages/core/src/methods/method.ts";
 import type { GroundBehaviour } from "../behaviour/aggregate.ts";
 import { behaviourSection } from "./behaviour-table.ts";
@@ -107,7 +108,7 @@ export function methodsPage(
   const stray = Object.keys(entries).filter((type) => !types.has(type));
   if (missing.length + stray.length > 0) {
     throw new Error(
-      `methods/catalogue.ts lacks [${missing.join(", ")}] and has [${stray.join(", ")}], which are not registered.`,
+      `methods/catalogue/catalogue.ts lacks [${missing.join(", ")}] and has [${stray.join(", ")}], which are not registered.`,
     );
   }
   const known = methods.map((method) => ({ method, entry: entries[method.type] as MethodEntry }));

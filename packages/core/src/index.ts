@@ -137,11 +137,21 @@ export { type BoftConfig, boft } from "./methods/boft.ts";
 export { type BottleneckConfig, bottleneck } from "./methods/bottleneck.ts";
 export { type C3aConfig, c3a } from "./methods/c3a.ts";
 export type { Calibration, ComponentSite, Components, DataNeed, SiteData } from "./methods/calibration.ts";
-export { type MethodEntry, methodCatalogue } from "./methods/catalogue.ts";
+export { methodCatalogue } from "./methods/catalogue/catalogue.ts";
+export type { MethodEntry } from "./methods/catalogue/entry.ts";
 export { type CompacterConfig, compacter } from "./methods/compacter.ts";
 export { type CompositionConfig, mam, unipelt } from "./methods/composition.ts";
 export { type DeloraConfig, delora } from "./methods/delora.ts";
 export { type DyloraConfig, dylora } from "./methods/dylora.ts";
+export type {
+  AttentionChange,
+  AttentionInput,
+  ForwardInput,
+  HiddenStates,
+  KeysAndValues,
+  RowInput,
+  SublayerValues,
+} from "./methods/forward-input.ts";
 export { type FourierFtConfig, fourierFt } from "./methods/fourier-ft.ts";
 export { type FrodConfig, frod } from "./methods/frod.ts";
 export { full } from "./methods/full.ts";
@@ -161,23 +171,12 @@ export { type LolduConfig, loldu } from "./methods/loldu.ts";
 export { type LoraConfig, lora } from "./methods/lora.ts";
 export {
   type AdapterTensor,
-  type AttentionChange,
-  type AttentionInput,
   declared,
   defineMethod,
-  type ForwardInput,
-  type Growth,
-  type HiddenStates,
-  type HookSetup,
-  type HookSite,
-  type KeysAndValues,
   type Method,
   type MethodPart,
   noForward,
   parameterCount,
-  type RowInput,
-  type StepHooks,
-  type SublayerValues,
 } from "./methods/method.ts";
 export { type MissConfig, miss } from "./methods/miss.ts";
 export { type MosConfig, mos } from "./methods/mos.ts";
@@ -195,6 +194,7 @@ export { type RandloraConfig, randlora } from "./methods/randlora.ts";
 export { composed, listMethods, methodOf } from "./methods/registry.ts";
 export { type RoadConfig, road } from "./methods/road.ts";
 export { type ShiraConfig, shira } from "./methods/shira.ts";
+export type { Growth, HookSetup, HookSite, StepHooks } from "./methods/step-hooks.ts";
 export { type SvfConfig, svf } from "./methods/svf.ts";
 export { type TinyLoraConfig, tinyLora } from "./methods/tinylora.ts";
 export { type TloraConfig, tlora } from "./methods/tlora.ts";

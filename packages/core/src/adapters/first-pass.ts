@@ -1,7 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import { inlineGraph } from "../graph/import-nodes.ts";
-import type { HiddenStates } from "../methods/method.ts";
+import type { HiddenStates } from "../methods/forward-input.ts";
 import type { Dim, Graph, Value } from "../onnx/ir.ts";
 import { valuesBehind } from "./reach.ts";
 

@@ -1,5 +1,5 @@
 import type { Builder } from "../graph/builder.ts";
-import type { ForwardInput, SublayerValues } from "../methods/method.ts";
+import type { ForwardInput, SublayerValues } from "../methods/forward-input.ts";
 import type { Graph, Node, Value } from "../onnx/ir.ts";
 import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
 import { packedWeightOf } from "../quantization/packed-weight.ts";

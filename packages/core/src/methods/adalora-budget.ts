@@ -1,6 +1,6 @@
 import { PeftError } from "../errors.ts";
 import type { AdaloraConfig } from "./adalora.ts";
-import type { HookSetup, HookSite, StepHooks } from "./method.ts";
+import type { HookSetup, HookSite, StepHooks } from "./step-hooks.ts";
 
 /** Smoothed sensitivity |p · dp| of a tensor's entries, and its smoothed variation. */
 interface Importance {

@@ -4,8 +4,9 @@ import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { BlockConfig, BlockPlacement } from "./bottleneck-config.ts";
 import { roleOf } from "./dense.ts";
+import type { ForwardInput } from "./forward-input.ts";
 import { normal, ones, zeros } from "./init.ts";
-import type { ByRole, ForwardInput, ParameterSpec } from "./method.ts";
+import type { ByRole, ParameterSpec } from "./method.ts";
 
 /** PyTorch's epsilon of LayerNorm. */
 const epsilon = 1e-5;

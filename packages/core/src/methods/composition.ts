@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { PeftError } from "../errors.ts";
 import { gated } from "./gated.ts";
-import { declared, defineMethod, type Method, type MethodPart, noForward, type StepHooks } from "./method.ts";
+import { declared, defineMethod, type Method, type MethodPart, noForward } from "./method.ts";
+import type { StepHooks } from "./step-hooks.ts";
 
 // 1. Config
 export const compositionConfig = z.strictObject({

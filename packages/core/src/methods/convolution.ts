@@ -2,7 +2,7 @@ import type { ConvWindow, SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
-import type { ForwardInput } from "./method.ts";
+import type { ForwardInput } from "./forward-input.ts";
 
 // A kernel [out, in / groups, ...places] is worked on as a matrix with a row for every output: [out, in / groups * places].
 

@@ -4,8 +4,9 @@ import { add, type Matrix, rowNorms, scaleRows, subtract } from "../linalg/matri
 import type { Value } from "../onnx/ir.ts";
 import { columnsOf, perChannel, weightMatrix } from "./convolution.ts";
 import { frozenMatrix } from "./dense.ts";
+import type { ForwardInput } from "./forward-input.ts";
 import { zeros } from "./init.ts";
-import type { ForwardInput, FrozenSite, ParameterSpec } from "./method.ts";
+import type { FrozenSite, ParameterSpec } from "./method.ts";
 
 /**
  * Norms of the rows of W as a matrix [out, columns] (`frozenMatrix`): where the magnitudes start, and what means "no adapter". At an embedding

@@ -1,6 +1,6 @@
 import { createRandom, streamSeed } from "../random/random.ts";
 import type { DyloraConfig } from "./dylora.ts";
-import type { HookSetup, StepHooks } from "./method.ts";
+import type { HookSetup, StepHooks } from "./step-hooks.ts";
 
 /** The rank of evaluation. */
 export const rankOf = ({ rMax, rank }: DyloraConfig): number => Math.min(rank ?? rMax, rMax);

@@ -4,8 +4,9 @@ import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import { gateOf } from "./bottleneck-block.ts";
 import { roleOf } from "./dense.ts";
+import type { KeysAndValues } from "./forward-input.ts";
 import { normal, zeros } from "./init.ts";
-import { type ByRole, declared, type KeysAndValues, type Method } from "./method.ts";
+import { type ByRole, declared, type Method } from "./method.ts";
 
 const gateStd = 0.02;
 const known = new WeakMap<Method, Method>();

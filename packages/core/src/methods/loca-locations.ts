@@ -1,6 +1,6 @@
 import { PeftError } from "../errors.ts";
 import type { LocaConfig } from "./loca.ts";
-import type { HookSetup, StepHooks } from "./method.ts";
+import type { HookSetup, StepHooks } from "./step-hooks.ts";
 
 /**
  * Adam's constants for the places. Their slopes are products of a coefficient and a difference of gradients, far smaller than gradients of

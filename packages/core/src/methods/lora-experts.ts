@@ -2,8 +2,9 @@ import type { SiteShape } from "../adapters/site.ts";
 import type { Builder } from "../graph/builder.ts";
 import { floorDivide } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
+import type { ExpertsInput } from "./forward-input.ts";
 import { type Init, zeros } from "./init.ts";
-import type { AdapterTensor, ByRole, ExpertsInput, ParameterSpec } from "./method.ts";
+import type { AdapterTensor, ByRole, ParameterSpec } from "./method.ts";
 
 /** How many experts share the parameter. */
 const expertsOf = ({ weightShape }: SiteShape): number => weightShape[0] ?? 1;

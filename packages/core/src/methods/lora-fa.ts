@@ -1,6 +1,6 @@
 import { inverse } from "../linalg/lu.ts";
 import { type Matrix, matrix, multiply, scale as scaleMatrix } from "../linalg/matrix.ts";
-import type { HookSetup, StepHooks } from "./method.ts";
+import type { HookSetup, StepHooks } from "./step-hooks.ts";
 
 /** Added to the diagonal of A·Aᵀ, as in peft: A may have rows that depend on each other. */
 const DAMPING = 1e-8;

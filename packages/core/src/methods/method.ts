@@ -1,11 +1,13 @@
 import type { z } from "zod";
-import type { AttentionSizes, SiteKind, SiteShape } from "../adapters/site.ts";
+import type { SiteKind, SiteShape } from "../adapters/site.ts";
 import { PeftError } from "../errors.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { Random } from "../random/random.ts";
 import type { Calibration, SiteData } from "./calibration.ts";
+import type { AttentionChange, AttentionInput, ForwardInput, HiddenStates, RowInput } from "./forward-input.ts";
 import type { Init } from "./init.ts";
+import type { HookSetup, HookSite, StepHooks } from "./step-hooks.ts";
 
 /** One tensor of an adapter at one site, in PyTorch's layout. */
 export interface ParameterSpec {
@@ -58,90 +60,6 @@ export interface AdapterTensor {
   readonly fileType?: FileType;
 }
 
-/** A value that is fed for every row of the batch beside the model's inputs: a graph input [batch, ...shape]. */
-export interface RowInput {
-  readonly type: "int64" | "float32";
-  readonly shape: readonly number[];
-}
-
-/** Values [batch, tokens, width] of the model: that of a name, or (null) the last of this shape. */
-export interface HiddenStates {
-  readonly width: number;
-  readonly name: string | null;
-}
-
-/** What is multiplied where one parameter holds the matrices of several experts. */
-export interface ExpertsInput {
-  /** Which factor the matrices are: "right" in x·W with x [..., n, in], "left" in W·x with x [..., in, n]. */
-  readonly side: "left" | "right";
-  /** Of values [experts, ...] those of the experts that the product is of; all of them where it is of all. */
-  select(values: Value): Value;
-  /** Where Einsum multiplies: equations of x and A [experts, r, in], and of their product and B [experts, r, out]. */
-  readonly equations?: readonly [A: string, B: string];
-}
-
-/** What happens at a site. Values are float32, whatever the base computes in. */
-export interface ForwardInput {
-  /** What the module is applied to. */
-  readonly x: Value;
-  /** Its result with the bias added. */
-  readonly y: Value;
-  readonly site: SiteShape;
-  /** The frozen weight: [out, in] of a linear module, else in PyTorch's layout. A method that uses it works on the dense matrix. */
-  weight(): Value;
-  /** The frozen bias [out], or null. */
-  bias(): Value | null;
-  /** The frozen module applied to another input of x's shape: x'·Wᵀ + c for a linear one. Not for methods with `rowInputs`. */
-  base(x: Value): Value;
-  /** The method's values per row [batch, ...], by role; x and y have the batch as their first axis then. */
-  readonly rows: ByRole<Value>;
-  /** Where the module ends a residual branch. With `place: "sublayer"` x and y are the branch's input and result. */
-  readonly sublayer?: SublayerValues;
-  /** Where the site is a parameter of experts. */
-  readonly experts?: ExpertsInput;
-}
-
-/** What a residual branch is added to. Nothing is added to the graph before a method asks. */
-export interface SublayerValues {
-  /** The residual stream, in the shape of the branch's result. */
-  residual(): Value;
-  /** The frozen norm that follows their sum, applied to another value; where there is none the value itself. */
-  norm(x: Value): Value;
-}
-
-/** An attention block as a method sees it. Values are float32. */
-export interface AttentionInput {
-  readonly site: SiteShape;
-  readonly sizes: AttentionSizes;
-  /** Its place among the blocks of the adapter, in graph order, and their number. */
-  readonly index: number;
-  readonly count: number;
-  /** [n, keyHeads * width] or [batch, n, keyHeads * width] split into heads: [1 or batch, keyHeads, n, width]. */
-  heads(x: Value, width: number): Value;
-  /** The frozen projections of other hidden states, [n, hidden] or [batch, n, hidden], split into heads; no positions are rotated in. */
-  keys(x: Value): Value;
-  values(x: Value): Value;
-  /** The hidden states that the block's own keys are projected from. */
-  hidden(): Value;
-}
-
-/** Keys and values [1 or batch, keyHeads, n, width]; values are asked for where the block weighs its own. */
-export interface KeysAndValues {
-  readonly keys: Value;
-  values(): Value;
-}
-
-/** What a method adds to an attention block, before heads are merged. */
-export interface AttentionChange {
-  /** Stand before the block's own: one softmax over both. They are never masked. */
-  readonly join?: KeysAndValues;
-  /**
-   * Have a softmax of their own, whose probabilities are multiplied by the gate; the result is added, with `behindOutput` as it is
-   * behind the block's output projection.
-   */
-  readonly beside?: KeysAndValues & { readonly gate: Value; readonly behindOutput?: boolean };
-}
-
 /** What initialisers that fill several tensors together may look at. */
 export interface StartInput<C> {
   readonly site: SiteShape;
@@ -163,17 +81,6 @@ export interface SharedStartInput<C> {
   readonly config: C;
 }
 
-/** One adapted module as hooks and penalties see it. */
-export interface HookSite<C> {
-  readonly site: SiteShape;
-  /** The options that hold for it. */
-  readonly config: C;
-  /** Tensor names by role, the shared ones included. */
-  readonly names: ByRole<string>;
-  /** `peft_type` of the part that adapts it, in a composition. */
-  readonly method?: string;
-}
-
 /** One of the methods that a composition consists of. */
 export interface MethodPart {
   readonly method: Method;
@@ -181,50 +88,6 @@ export interface MethodPart {
   readonly config: Readonly<Record<string, unknown>>;
   /** Its own options, defaults filled in. */
   readonly own: object;
-}
-
-/** What a method's hooks are made from. Everything but `values` is plain data. */
-export interface HookSetup<C> {
-  readonly config: C;
-  readonly sites: readonly HookSite<C>[];
-  /** The adapter's tensors as the engine feeds them; those that grow are other arrays afterwards. Hooks may write into them. */
-  readonly values: ReadonlyMap<string, Float32Array>;
-  readonly totalSteps: number;
-  readonly seed: number | string;
-}
-
-/** A tensor that takes another size, its free axes longer than before. */
-export interface Growth {
-  readonly name: string;
-  readonly dims: readonly number[];
-  /** All values. Entries that were there before keep their places at the low end of every axis. */
-  readonly data: Float32Array;
-  /** "constant": the new entries learn at the initial learning rate, whatever the schedule. Default "schedule". */
-  readonly learningRate?: "schedule" | "constant";
-}
-
-/** Work of a method between the runs of a training, done where the optimiser is. */
-export interface StepHooks {
-  /** Before the batch `step` (from 0): draws a rank, sets a mask. Random numbers must come from (seed, step): resume is exact. */
-  beforeStep?(step: number): void;
-  /** Before clipping and update: gradients of the batch's mean loss, which may be changed. */
-  beforeUpdate?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
-  /**
-   * What of the trained tensors the optimiser leaves as it is at this step, its state included, by name: entries marked 1, or the
-   * whole tensor, for which the step does not count.
-   */
-  held?(): ReadonlyMap<string, Uint8Array | "all">;
-  /** After the optimiser's update, with the gradients it used. */
-  onStep?(step: number, gradients: ReadonlyMap<string, Float32Array>): void;
-  /**
-   * After `onStep`: tensors that grow. The engine takes the new arrays in the place of the old ones, in `values` too. Old entries keep
-   * their state in the optimiser, new ones begin without, as if their own training began with the next step.
-   */
-  grow?(step: number): readonly Growth[];
-  /** Everything that is not in the adapter's tensors; saved in checkpoints. */
-  state?(): Readonly<Record<string, Float32Array>>;
-  /** Takes up a saved state. */
-  restore?(state: Readonly<Record<string, Float32Array>>): void;
 }
 
 /** Change of one operand, in the layout of `SiteShape.weightShape`: added to the base, or put in its place. */

@@ -2,7 +2,7 @@ import { PeftError } from "../errors.ts";
 import { copyCorner } from "../optim/grown-entries.ts";
 import { createRandom, type Random, streamSeed } from "../random/random.ts";
 import { normal, zeros } from "./init.ts";
-import type { Growth, HookSetup, HookSite, StepHooks } from "./method.ts";
+import type { Growth, HookSetup, HookSite, StepHooks } from "./step-hooks.ts";
 import { keepTriangle, normPerBlock, startTriangle } from "./tri-adapt-blocks.ts";
 import { blocksOf, incrementOf, sizesOf, type TriAdaptConfig, triAdaptScale } from "./tri-adapt-config.ts";
 

@@ -3,7 +3,7 @@ import type { SitePlan } from "../adapters/parameters.ts";
 import { methodConfig } from "../adapters/select.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { full } from "../methods/full.ts";
-import type { HookSite } from "../methods/method.ts";
+import type { HookSite } from "../methods/step-hooks.ts";
 import type { Value } from "../onnx/ir.ts";
 import type { HookPlan } from "./method-hooks.ts";
 import { type Penalty, withPenalties } from "./penalty.ts";

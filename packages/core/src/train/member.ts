@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import type { Growth } from "../methods/method.ts";
+import type { Growth } from "../methods/step-hooks.ts";
 import { findNotFinite, globalNorm } from "../optim/clip.ts";
 import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";

@@ -1,5 +1,5 @@
-import type { HookSite, StepHooks } from "../methods/method.ts";
 import { methodOf } from "../methods/registry.ts";
+import type { HookSite, StepHooks } from "../methods/step-hooks.ts";
 
 /** The hooks of an adapter as plain data: the process that trains makes them again from the method's name. */
 export interface HookPlan {

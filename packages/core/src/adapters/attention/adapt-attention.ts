@@ -1,7 +1,8 @@
 import { PeftError } from "../../errors.ts";
 import type { Builder } from "../../graph/builder.ts";
 import { mergeHeads } from "../../lowering/heads.ts";
-import type { AttentionInput, ByRole } from "../../methods/method.ts";
+import type { AttentionInput } from "../../methods/forward-input.ts";
+import type { ByRole } from "../../methods/method.ts";
 import type { Node, Value } from "../../onnx/ir.ts";
 import { frozenValues } from "../frozen-values.ts";
 import type { SitePlan } from "../parameters.ts";

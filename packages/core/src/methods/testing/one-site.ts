@@ -5,7 +5,8 @@ import type { Value } from "../../onnx/ir.ts";
 import { createRandom } from "../../random/random.ts";
 import type { RuntimeTensor } from "../../runtime/runtime.ts";
 import { openBuilder } from "../../testing/run-graph.ts";
-import type { AdapterTensor, ByRole, ForwardInput, FrozenSite, Method, ParameterSpec } from "../method.ts";
+import type { ForwardInput } from "../forward-input.ts";
+import type { AdapterTensor, ByRole, FrozenSite, Method, ParameterSpec } from "../method.ts";
 
 /** One linear layer with a method at it. */
 export interface OneSite<C extends object = object> {

@@ -2,7 +2,7 @@ import { rowInputName } from "../../adapters/row-inputs.ts";
 import { parseAdapterConfig } from "../../adapters/select.ts";
 import type { RuntimeTensor } from "../../runtime/runtime.ts";
 import { methodOf } from "../registry.ts";
-import type { TriedConfig } from "./configs.ts";
+import type { TriedConfig } from "./configs/tried-config.ts";
 
 /** Feeds for what a method reads per row: small whole numbers that differ from row to row. */
 export function rowFeeds(

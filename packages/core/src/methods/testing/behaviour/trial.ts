@@ -14,7 +14,7 @@ import { testRandom } from "../../../testing/check-gradient.ts";
 import { openBuilder } from "../../../testing/run-graph.ts";
 import { declared, type Method, whyNoDelta } from "../../method.ts";
 import { methodOf } from "../../registry.ts";
-import type { TriedConfig } from "../configs.ts";
+import type { TriedConfig } from "../configs/tried-config.ts";
 import type { Ground } from "../grounds.ts";
 import { rowFeeds } from "../row-feeds.ts";
 import { startValues } from "../start-values.ts";

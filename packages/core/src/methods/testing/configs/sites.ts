@@ -1,9 +1,4 @@
-import type { AdapterConfigInput } from "../../adapters/select.ts";
-import type { TriedConfig } from "./configs.ts";
-
-const config = (fields: Readonly<Record<string, unknown>>): AdapterConfigInput => fields as AdapterConfigInput;
-/** Targets on the transformer block. */
-const mixed = { targetModules: ["query", "value", "up", "output.dense"] };
+import { config, mixed, type TriedConfig } from "./tried-config.ts";
 
 /** Configurations that differ from others at convolutions and embeddings alone. */
 export const siteConfigs: readonly TriedConfig[] = [

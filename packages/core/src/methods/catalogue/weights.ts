@@ -1,0 +1,183 @@
+import type { MethodEntry } from "./entry.ts";
+
+/** Changes of weights that are no products of low rank: rotations, spectra, chosen entries, vectors, whole modules. */
+export const weightEntries: Readonly<Record<string, MethodEntry>> = {
+  OFT: {
+    title: "OFT",
+    parameters: "in (b - 1) / 2 for blocks of size b",
+    use: "Where the relations between features should survive: inputs are rotated and lengths are kept. Used for subjects and control in image models.",
+    avoid: "Where the scale of features has to change, for rotations cannot do that.",
+    cost: "Small batched products and, by default, five terms of a series in the place of an inverse.",
+    source:
+      "Qiu et al. 2023. Files of `peft`, whose default series turns the other way than the exact form; at convolutions the change is the one that it merges.",
+  },
+  BOFT: {
+    title: "BOFT",
+    parameters: "m b in + out for m factors with blocks of size b",
+    use: "Rotations that reach across blocks, with fewer values than one large block would take.",
+    avoid:
+      "When time is short, or small differences to `peft` on processors matter: there only one factor is computed.",
+    cost: "An exact inverse of each block and m permuted products in a row: among the slowest methods here.",
+    source: "Liu et al. 2023. Files of `peft`.",
+  },
+  PSOFT: {
+    title: "PSOFT",
+    parameters: "r (r - 1) / 2 + 2r",
+    use: "A rotation as in OFT, of the weight's r leading directions alone: few values, independent of the module's width, and geometry that stays.",
+    avoid:
+      "Where starting has to be fast: every module is decomposed first. Where the task needs directions that the weight has hardly any of.",
+    cost: "LoRA's two thin products with one of [r, r] between them, an inverse of [r, r] per step, and one SVD per module at the start and again when a file is read.",
+    source: "Wu et al. 2025. Files of `peft`.",
+  },
+  HRA: {
+    title: "HRA",
+    parameters: "r in",
+    use: "A rotation of the inputs with LoRA-like cost: a product of r Householder reflections, half of LoRA's values at square modules.",
+    avoid: "With odd r: reflections start in pairs that cancel, and an odd one changes the model at once.",
+    cost: "Thin products, and the inverse of a triangular [r, r], so r should stay small.",
+    source: "Yuan et al. 2024. Files of `peft`.",
+  },
+  ROAD: {
+    title: "RoAd",
+    parameters: "out, 2 out or 4 out",
+    use: "Very few values and very cheap inference without merging: pairs of outputs are rotated and scaled.",
+    avoid: "For tasks far from what the model knows; where the bias must not change.",
+    cost: "Entry-wise operations on the output.",
+    source: "Liao and Monz 2024. Files of `peft`.",
+  },
+  FOURIERFT: {
+    title: "FourierFT",
+    parameters: "nFrequency",
+    use: "A number of values that does not grow with the module: coefficients at random frequencies.",
+    avoid:
+      "With LoRA's learning rates (it wants some 1e-2), and where a new adapter must change nothing unless `initWeights` is set.",
+    cost: "Tables of cosines and sines give a quarter of the dense change, the rest follows by symmetry; it grows with nFrequency.",
+    source: "Gao et al. 2024. Files of `peft`, which do not hold the places: the seed makes them.",
+  },
+  WAVEFT: {
+    title: "WaveFT",
+    parameters: "nFrequency",
+    use: "A number of values that does not grow with the module, as in FourierFT, but each of them changes a small patch of the weight and not all of it.",
+    avoid: "With LoRA's learning rates, and with long wavelets on wide modules when time matters.",
+    cost: "A scatter into [out, in] and a product with it, whatever nFrequency is; wavelets longer than db1 make a dense change from it, by products with [out, out] and [in, in].",
+    source:
+      "Bilican et al. 2025. Files of `peft`, which do not hold the places: the seed makes them. No coif4 and coif5.",
+  },
+  LOCA: {
+    title: "LoCA",
+    parameters: "nFrequency, and two learned places each",
+    use: "FourierFT's idea with cosines when the places of the coefficients should be learned too.",
+    avoid: "Where official code is asked for: there is none, and details are this project's reading of the paper.",
+    cost: "Cosine transforms of the input and the output and a product with the coefficients, scattered into [out, in] with four probes around each for the gradients of its place.",
+    source: "Du et al. 2025. A file format of this project.",
+  },
+  QHFT: {
+    title: "QWHA",
+    parameters: "r (in + out)",
+    use: 'Sparse coefficients in the Walsh-Hadamard domain: full rank without trigonometric tables, meant for quantised bases: `initWeights: "quantization"` starts at what cancels most of their error on calibration data.',
+    avoid: "For widths without a Hadamard matrix, and for that start where the float weights are not at hand.",
+    cost: "A transform of the input by two small products, and a product with coefficients scattered into [out, in]. The start from data takes some batches, a product of [out, in] with [in, in] and small least-squares problems per module.",
+    source: "Jeon et al. 2025. A file format of this project.",
+  },
+  C3A: {
+    title: "C3A",
+    parameters: "in out / b for blocks of size b",
+    use: "High rank with few values: the change consists of circulant blocks.",
+    avoid:
+      "For widths that blockSize does not divide, and where a new adapter must change nothing unless `initWeights` is true. It wants learning rates of 1e-2 and more.",
+    cost: "The blocks are read into a dense [out, in] per module.",
+    source: "Chen et al. 2024. Files of `peft`.",
+  },
+  SHIRA: {
+    title: "SHiRA",
+    parameters: "r (in + out)",
+    use: "Adapters that are switched often or added up: only a small share of the entries changes, at fixed random places, so that adapters hardly meet.",
+    avoid: "When few values are wanted on large modules: the positions are stored as well.",
+    cost: "A scatter into a dense [out, in]; the backward pass gathers from the whole weight's gradient.",
+    source: "Bhardwaj et al. 2024. Files of `peft`.",
+  },
+  PACA: {
+    title: "PaCA",
+    parameters: "r out",
+    use: "When memory for activations is the limit: r columns of the weight are trained in place, and only r features of the input are kept for the backward pass.",
+    avoid: "When one file should fit several base models: it holds the columns themselves.",
+    cost: "One thin product per module where LoRA has two.",
+    source: "Woo et al. 2025. A file format of this project.",
+  },
+  SVF: {
+    title: "CLIP-SVD's singular values",
+    parameters: "min(in, out)",
+    use: "With a handful of examples: the directions of the weight stay, their strengths are trained.",
+    avoid: "Where the task needs new directions. Where starting has to be fast: every module is decomposed first.",
+    cost: "Two products as wide as the layer, and one SVD per module at the start and again when a file is read.",
+    source: "Koleilat et al. 2025. A file format of this project.",
+  },
+  FROD: {
+    title: "FRoD",
+    parameters: "in + sparseRate in²",
+    use: "When the change should be of full rank and training fast: weights of one kind of module are written in a basis that all layers share, their scales are trained, and beside them a few entries that turn directions into others. It learns in few steps, and sparseRate sets the number of values.",
+    avoid:
+      "For small files: each kind of module has a basis [in, in] in them. When adapters move between base models: the other factor comes from the weight. Where input widths are large: values and the basis grow with their square.",
+    cost: "Three dense products per module and step, [in, in] twice and [out, in]; U of each weight's size in memory. At the start a QR decomposition of all weights of a kind, an inverse and a solution per module.",
+    source:
+      "Wan et al. 2025. Files of `peft` that hold the basis; `peft` 0.21 itself reads those rightly whose basis is the one that it makes, its own.",
+  },
+  LOLDU: {
+    title: "LoLDU",
+    parameters: "r",
+    use: "Very few values: some pivots of an LDU decomposition of the weight.",
+    avoid: "Where LoRA's quality is needed at once: a few hundred numbers per module express little.",
+    cost: "Two products of rank r (256 by default), and one LU decomposition per module at the start and when a file is read.",
+    source: "Shi et al. 2024. A file format of this project.",
+  },
+  IA3: {
+    title: "IA3",
+    parameters: "out, or in for feed-forward modules",
+    use: "Few examples and tiny files: keys, values and hidden activations are scaled by learned vectors.",
+    avoid:
+      "With LoRA's learning rates (some 3e-3 is usual), and for large data sets. Where outputs are scaled the bias changes too, so it becomes no LoRA.",
+    cost: "One multiplication per activation.",
+    source: "Liu et al. 2022. Files of `peft`.",
+  },
+  BITFIT: {
+    title: "BitFit",
+    parameters: "out, where the module has a bias",
+    use: "A strong and nearly free baseline for encoders with biases.",
+    avoid: "For models without biases, as most decoders of today.",
+    cost: "None: the biases are inputs of the same graph.",
+    source: "Ben Zaken et al. 2021. `peft` has no such type; files hold whole new biases.",
+  },
+  BEFT: {
+    title: "BEFT",
+    parameters: "out",
+    use: "A bias at the value projections alone: still smaller than BitFit, and it needs no bias in the base unless it is merged.",
+    avoid: "For tasks that need more than a shift of the values.",
+    cost: "One addition.",
+    source: "arXiv 2509.15974. Files of `peft`.",
+  },
+  LN_TUNING: {
+    title: "LN tuning",
+    parameters: "2 width",
+    use: "Domain shift at next to no cost; together with a trained head. Norms are small, and nearly every model has them.",
+    avoid: "For tasks that need new features.",
+    cost: "None: the norms' weights are inputs of the same graph.",
+    source: "Zhao et al. 2023. Files of `peft`.",
+  },
+  TRAINABLE_TOKENS: {
+    title: "Trainable tokens",
+    parameters: "tokens · width",
+    use: "New special tokens or a new word (textual inversion): rows of an embedding are trained and nothing else.",
+    avoid: "For everything else.",
+    cost: "A comparison of the input ids with the chosen tokens.",
+    source: "`peft`'s type of that name.",
+    example: { tokenIndices: [0] },
+  },
+  FULL: {
+    title: "Full modules",
+    parameters: "all",
+    use: "The reference that adapters are measured against; with `modulesToSave` alone a linear probe.",
+    avoid: "Where memory for optimiser state or the size of files matters.",
+    cost: "Gradients and two optimiser slots for every value of the chosen modules.",
+    source: "What `modules_to_save` of `peft` is. No type of its own there.",
+  },
+};
