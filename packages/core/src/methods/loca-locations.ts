@@ -2,11 +2,8 @@ import { PeftError } from "../errors.ts";
 import type { LocaConfig } from "./loca.ts";
 import type { HookSetup, StepHooks } from "./step-hooks.ts";
 
-/**
- * Adam's constants for the places. Their slopes are products of a coefficient and a difference of gradients, far smaller than gradients of
- * weights: the usual epsilon of 1e-8 holds all places of small coefficients where they are.
- */
-const [BETA1, BETA2, EPSILON] = [0.9, 0.999, 1e-16];
+/** Adam's constants for the places. */
+const [BETA1, BETA2] = [0.9, 0.999];
 
 interface Places {
   /** Places as fractions of a cell; what the graph sees is rounded. */
@@ -54,7 +51,7 @@ export function createLocations({ config, sites, values, totalSteps }: HookSetup
         first[i] = BETA1 * (first[i] as number) + (1 - BETA1) * slope;
         second[i] = BETA2 * (second[i] as number) + (1 - BETA2) * slope * slope;
         const mean = (first[i] as number) / (1 - BETA1 ** t);
-        const scale = Math.sqrt((second[i] as number) / (1 - BETA2 ** t)) + EPSILON;
+        const scale = Math.sqrt((second[i] as number) / (1 - BETA2 ** t)) + config.locationEpsilon;
         const place = (exact[i] as number) - (config.locationLearningRate * mean) / scale;
         exact[i] = Math.min(Math.max(place, 0), (sizes[axis] as number) - 1);
         rounded[i] = Math.round(exact[i] as number);

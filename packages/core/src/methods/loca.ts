@@ -32,6 +32,11 @@ export const locaConfig = z.strictObject({
   locationShare: z.number().min(0).max(1).default(0.1),
   /** In cells of the grid. */
   locationLearningRate: z.number().positive().default(0.5),
+  /**
+   * Adam's epsilon for places. Their slopes are products of a coefficient and a difference of gradients: where losses are means of small
+   * errors, a smaller one lets places of small coefficients move too.
+   */
+  locationEpsilon: z.number().positive().default(1e-8),
   initWeights: z.enum(["zero", "normal"]).default("zero"),
 });
 export type LocaConfig = z.output<typeof locaConfig>;

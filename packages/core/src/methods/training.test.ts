@@ -17,7 +17,7 @@ const scheduledTypes: readonly string[] = ["ADALORA", "TRIADAPTLORA", "DYLORA", 
 const rates: Readonly<Record<string, number>> = {
   FOURIERFT: 0.2,
   C3A: 0.2,
-  LOCA: 0.2,
+  LOCA: 0.1,
   TINYLORA: 0.1,
   WAVEFT: 0.1,
   SHIRA: 0.05,
