@@ -19,7 +19,7 @@ import { adapterParts, sitesOf } from "./parts.ts";
 import { isReached, valuesBehind } from "./reach.ts";
 import { withParameters } from "./replace-operands.ts";
 import { ownValues, roleValues } from "./role-values.ts";
-import { declareRowInputs, rowValues, rowView, type SiteLayout } from "./row-inputs.ts";
+import { declareRowInputs, meanOverTokens, rowValues, rowView, type SiteLayout } from "./row-inputs.ts";
 import { batchOf, rowLayoutAt } from "./row-layout.ts";
 import { type AdapterConfig, type AdapterConfigInput, parseAdapterConfig, selectSites } from "./select.ts";
 import type { Site, SiteUse } from "./site.ts";
@@ -255,6 +255,7 @@ export function adaptedResult(g: Builder, plan: SitePlan, use: SiteUse, at: UseV
       y: view.y,
       site,
       rows,
+      meanOverTokens: (value) => meanOverTokens(g, value, layout),
       // A method at a branch leaves the module's own result as it is, where something stands between them.
       ...frozenValues(g, site, use, placeOf(plan, use).output === use.output ? innerName(use.output) : use.output),
       ...(sublayer ? { sublayer } : {}),

@@ -68,3 +68,16 @@ export function rowView(g: Builder, { method }: SitePlan, x: Value, y: Value, la
     restore: (result) => withoutBatchAxis(g, result, rows.y, y),
   };
 }
+
+/**
+ * Mean over the tokens of each sequence, in a form that broadcasts against the value: [batch, tokens, n] gives [batch, 1, n], and
+ * [batch * tokens, n] a value of its own shape.
+ * @throws PeftError ROWS_UNKNOWN
+ */
+export function meanOverTokens(g: Builder, value: Value, layout: () => SiteLayout): Value {
+  if (value.shape.length > 2) return g.reduceMean(value, [...value.shape.keys()].slice(1, -1));
+  const { batch, y } = layout();
+  const rows = withBatchAxis(g, value, y, batch); // [batch, tokens, n], or [batch, n] of one vector for each
+  if (rows.shape.length === 2) return value;
+  return withoutBatchAxis(g, g.expand(g.reduceMean(rows, [1]), rows.shape, rows), y, value);
+}

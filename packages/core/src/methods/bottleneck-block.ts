@@ -55,21 +55,13 @@ export const blockKeys: Readonly<Record<string, string>> = {
   gateBias: "adapter_gate.bias",
 };
 
-/** Mean over the tokens of σ(x·gᵀ + b): [batch, 1, 1] for x [batch, tokens, width]. @throws PeftError GATE_TOKENS */
-export function gateOf(g: Builder, x: Value, weight: Value, bias: Value, site: string): Value {
-  if (x.shape.length < 3) {
-    throw new PeftError(
-      "GATE_TOKENS",
-      `A gate is a mean over tokens; at "${site}" values have ${x.shape.length} axes.`,
-      {
-        hint: "Export the model with axes of batch and tokens, or leave the gate out.",
-      },
-    );
-  }
-  const score = g.add(g.fusedMatMul(x, weight, { transB: true }), bias);
-  const tokens = Array.from({ length: x.shape.length - 2 }, (_, i) => i + 1);
-  return g.reduceMean(g.sigmoid(score), tokens);
-}
+/** Mean over the tokens of σ(x·gᵀ + b), one per sequence. */
+export const gateOf = (
+  g: Builder,
+  x: Value,
+  { weight, bias }: { readonly weight: Value; readonly bias: Value },
+  meanOverTokens: (value: Value) => Value,
+): Value => meanOverTokens(g.sigmoid(g.add(g.fusedMatMul(x, weight, { transB: true }), bias)));
 
 /**
  * The result h' of a residual branch with an adapter, in place of its result h beside the residual stream r. With N the layer's
@@ -104,7 +96,10 @@ export function blockForward(
   const up = project(lnBefore ? norm("lnBefore", u) : u);
   const scaled = scaling === 1 ? up : g.mul(up, typeof scaling === "number" ? scaling : roleOf(values, "scaling"));
   let adapted = g.dropout(scaled, dropout);
-  if (useGating) adapted = g.mul(adapted, gateOf(g, u, roleOf(values, "gate"), roleOf(values, "gateBias"), site.name));
+  if (useGating) {
+    const gate = { weight: roleOf(values, "gate"), bias: roleOf(values, "gateBias") };
+    adapted = g.mul(adapted, gateOf(g, u, gate, at.meanOverTokens));
+  }
   if (!lnAfter) return g.add(residual, adapted);
   const inside = adapterResidualBeforeLn && !isParallel;
   return inside ? norm("lnAfter", g.add(residual, adapted)) : g.add(residual, norm("lnAfter", adapted));

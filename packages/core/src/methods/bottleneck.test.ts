@@ -2,7 +2,6 @@ import { describe, expect, test } from "vitest";
 import { adapterOf, initialParameters } from "../adapters/adapter.ts";
 import { injectAdapter } from "../adapters/inject.ts";
 import type { SiteShape } from "../adapters/site.ts";
-import { findSites } from "../adapters/sites.ts";
 import { tinyModel } from "../adapters/testing/tiny-model.ts";
 import { createBuilder } from "../graph/builder.ts";
 import { matrix, multiply } from "../linalg/matrix.ts";
@@ -207,19 +206,4 @@ test("starts: the defaults of both sources are none of them the identity, mam_ad
       .tensors.get("encoder.layer.0.output.dense.adapter_up.weight")!
       .data.every((v) => v === 0),
   ).toBe(true);
-});
-
-test("gates need an axis of tokens", () => {
-  const g = createBuilder();
-  const flat = g.input("y", "float32", ["rows", 4]);
-  const site = findSites(model).find((s) => s.name.endsWith("0.output.dense"))!;
-  const config = parse({ placement: "pfeifferParallel", useGating: true });
-  const specs = bottleneck.parameters({ ...site, outFeatures: 4 }, config, []);
-  const given = Object.fromEntries(
-    Object.entries(specs).map(([role, { shape }]) => [role, g.input(role, "float32", [...shape])]),
-  );
-  const at = { x: flat, y: flat, site, sublayer: { residual: () => flat, norm: (v: typeof flat) => v } };
-  expect(() => bottleneck.forward(g, at as never, given, config)).toThrow(
-    expect.objectContaining({ code: "GATE_TOKENS" }),
-  );
 });

@@ -3,9 +3,11 @@ import { type Adapter, adapterOf, initialParameters } from "../adapters/adapter.
 import { injectAdapter } from "../adapters/inject.ts";
 import { mergeAdapter } from "../adapters/merge.ts";
 import { type AdapterConfigInput, parseAdapterConfig } from "../adapters/select.ts";
+import { flatEncoder } from "../adapters/testing/flat-encoder.ts";
 import { movedAdapter } from "../adapters/testing/moved-adapter.ts";
 import { tinyModel } from "../adapters/testing/tiny-model.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
+import { testRandom } from "../testing/check-gradient.ts";
 import { openBuilder } from "../testing/run-graph.ts";
 import { mam, unipelt } from "./composition.ts";
 import { composed, methodOf } from "./registry.ts";
@@ -107,6 +109,42 @@ describe("gates", () => {
     expect(names).toHaveLength(2 + 2 + 4);
     for (const name of names) expect([...gates.get(name)!.data]).toEqual([0]);
   });
+});
+
+test("where hidden states are [batch * tokens, hidden] gates are one for each sequence too", async () => {
+  const flat = prepareModel(flatEncoder());
+  const config = unipelt({
+    prefixTuning: prefix,
+    adapter: { reductionFactor: 2 },
+    lora: { r: 2, targetModules: ["query"] },
+  });
+  const adapted = injectAdapter(flat, { method: composed, config, wantedOutputs: ["logits"] });
+  adapted.g.output(adapted.outputs.get("logits")!, "logits");
+  const random = testRandom(4);
+  const values = adapted.parameters.map(({ name, shape }) => {
+    const data = Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random() * 2 - 1);
+    return [name, { type: "float32", dims: shape, data }] as const;
+  });
+  const session = await openBuilder(adapted.g);
+  const run = async (rows: readonly number[][]): Promise<Float32Array> => {
+    const dims = [rows.length, rows[0]!.length];
+    const tensor = (data: bigint[]) => ({ type: "int64", dims, data: BigInt64Array.from(data) }) as const;
+    const feeds = {
+      input_ids: tensor(rows.flat().map(BigInt)),
+      attention_mask: tensor(rows.flat().map(() => 1n)),
+      ...Object.fromEntries(values),
+    };
+    return (await session.run(feeds))["logits"]!.data as Float32Array;
+  };
+  const [first, second] = [
+    [1, 2, 3, 4],
+    [9, 8, 7, 6],
+  ];
+  const together = await run([first!, second!]);
+  const alone = [...(await run([first!])), ...(await run([second!]))];
+  await session.close();
+  expect(distance(together, Float32Array.from(alone))).toBeLessThan(1e-5);
+  expect(distance(together.slice(0, 3), together.slice(3))).toBeGreaterThan(1e-2);
 });
 
 test("MAM is a prefix and a scaled parallel adapter, with AdapterHub's sizes", () => {

@@ -54,7 +54,7 @@ test("gradients are those of the definition with the norms as constants", async 
   const config = lora.config.parse({ r, alpha: r * scale, useDora: true });
   const y = lora.forward(
     g,
-    { x, y: base(x), site, weight: () => w, bias: () => null, rows: {}, base },
+    { x, y: base(x), site, weight: () => w, bias: () => null, rows: {}, meanOverTokens: (v: Value) => v, base },
     { A, B, magnitude },
     config,
   );

@@ -37,6 +37,8 @@ export interface ForwardInput {
   bias(): Value | null;
   /** The frozen module applied to another input of x's shape: x'·Wᵀ + c for a linear one. Not for methods with `rowInputs`. */
   base(x: Value): Value;
+  /** Mean of a value at the module, [..., n] as x, over the tokens of each sequence; it broadcasts against x. */
+  meanOverTokens(value: Value): Value;
   /** The method's values per row [batch, ...], by role; x and y have the batch as their first axis then. */
   readonly rows: ByRole<Value>;
   /** Where the module ends a residual branch. With `place: "sublayer"` x and y are the branch's input and result. */

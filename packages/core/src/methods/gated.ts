@@ -22,8 +22,20 @@ function gateWidth(method: Method, config: object, { name, inFeatures, attention
   throw new PeftError("NO_GATE", `There is nothing of one width that a gate could read at "${name}".`);
 }
 
-const gateAt = (g: Builder, x: Value, values: ByRole<Value>, site: string): Value =>
-  gateOf(g, x, roleOf(values, "gate"), roleOf(values, "gateBias"), site);
+const gateAt = (g: Builder, x: Value, values: ByRole<Value>, meanOverTokens: (value: Value) => Value): Value =>
+  gateOf(g, x, { weight: roleOf(values, "gate"), bias: roleOf(values, "gateBias") }, meanOverTokens);
+
+/** Of [batch, tokens, width]. @throws PeftError GATE_TOKENS */
+const meanOfSequence =
+  (g: Builder, { name }: SiteShape) =>
+  (value: Value): Value => {
+    if (value.shape.length === 3) return g.reduceMean(value, [1]);
+    throw new PeftError(
+      "GATE_TOKENS",
+      `A gate is a mean over tokens; at "${name}" values have ${value.shape.length} axes that are not batch and tokens.`,
+      { hint: "Export the model with axes of batch and tokens, or leave the gate out." },
+    );
+  };
 
 /**
  * A method whose effect at every place is multiplied by a trained gate γ(x) in (0, 1), one per sequence: the mean over tokens of
@@ -51,11 +63,9 @@ export function gated(method: Method): Method {
         gateBias: { shape: [1], init: zeros },
       };
     },
-    // Tokens have to be told from rows.
-    rowInputs: (config) => method.rowInputs?.(config) ?? {},
     forward(g, at, values, config) {
       const change = g.sub(forward(g, at, values, config), at.y);
-      return g.add(at.y, g.mul(change, gateAt(g, at.x, values, at.site.name)));
+      return g.add(at.y, g.mul(change, gateAt(g, at.x, values, at.meanOverTokens)));
     },
     delta: null,
     noDelta: "its gate depends on the input",
@@ -65,7 +75,7 @@ export function gated(method: Method): Method {
       ? {
           attend: ((g, at, values, config) => {
             const { join, beside } = attend(g, at, values, config);
-            const gate = g.unsqueeze(gateAt(g, at.hidden(), values, at.site.name), [3]);
+            const gate = g.unsqueeze(gateAt(g, at.hidden(), values, meanOfSequence(g, at.site)), [3]);
             const weighed = (kv: KeysAndValues): KeysAndValues => ({
               keys: g.mul(kv.keys, gate),
               values: () => g.mul(kv.values(), gate),

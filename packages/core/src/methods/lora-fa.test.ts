@@ -37,7 +37,12 @@ function layer(g: Builder, x: Value, name: string, freezeA: FreezeA, wanted: Val
       return [role, value];
     }),
   );
-  return lora.forward(g, { x, y: base(x), site, weight: () => w, bias: () => null, rows: {}, base }, values, config);
+  return lora.forward(
+    g,
+    { x, y: base(x), site, weight: () => w, bias: () => null, rows: {}, meanOverTokens: (v: Value) => v, base },
+    values,
+    config,
+  );
 }
 
 describe("what the backward pass of a module reads", () => {

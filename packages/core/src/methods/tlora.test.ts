@@ -174,6 +174,7 @@ describe("limits", () => {
         weight: () => expect.unreachable(),
         bias: () => null,
         rows: {},
+        meanOverTokens: (v: never) => v,
         base: () => expect.unreachable(),
       };
       const y = isLora

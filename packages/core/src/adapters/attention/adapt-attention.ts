@@ -3,9 +3,10 @@ import type { Builder } from "../../graph/builder.ts";
 import { mergeHeads } from "../../lowering/heads.ts";
 import type { AttentionInput } from "../../methods/forward-input.ts";
 import type { ByRole } from "../../methods/method.ts";
-import type { Node, Value } from "../../onnx/ir.ts";
+import type { Dim, Node, Value } from "../../onnx/ir.ts";
 import { frozenValues } from "../frozen-values.ts";
 import type { SitePlan } from "../parameters.ts";
+import { rowLayout } from "../row-layout.ts";
 import type { AttentionBlock, AttentionSizes, Projection, ScoreStep } from "../site.ts";
 
 /** What takes the place of nodes of a graph, by the name of a node's first output. */
@@ -44,7 +45,7 @@ export function attentionRewrites({ plan, index, count, values }: AttentionPlan)
   const atSoftmax = (g: Builder, node: Node): void => {
     const scores = g.value(node.inputs[0] ?? "");
     const { join, beside } = g.scoped(at.scope, () => {
-      const input = attentionInput(g, plan, at.block, at.sizes, index, count);
+      const input = attentionInput(g, plan, at, { index, count, batch: scores.shape[0] ?? 1 });
       return method.attend?.(g, input, values(g), config) ?? {};
     });
     const own = beside
@@ -112,10 +113,8 @@ function joinKeys(
 function attentionInput(
   g: Builder,
   { site }: SitePlan,
-  block: AttentionBlock,
-  sizes: AttentionSizes,
-  index: number,
-  count: number,
+  { block, sizes }: Place,
+  { index, count, batch }: { readonly index: number; readonly count: number; readonly batch: Dim },
 ): AttentionInput {
   const project = (projection: Projection | null, x: Value, width: number): Value => {
     if (!projection) {
@@ -130,10 +129,16 @@ function attentionInput(
     values: (x) => project(block.value, x, sizes.valueWidth),
     hidden() {
       const name = (block.key ?? block.query)?.use.input;
-      if (name !== undefined) return g.cast(g.value(name), "float32");
+      if (name !== undefined) return g.cast(inRows(g, g.value(name), batch), "float32");
       throw new PeftError("NO_PROJECTION", `No single linear layer makes the keys of "${site.name}".`);
     },
   };
+}
+
+/** [batch * tokens, hidden] as [batch, tokens, hidden], where that is what it is. */
+function inRows(g: Builder, x: Value, batch: Dim): Value {
+  const layout = x.shape.length === 2 ? rowLayout(g, x, batch) : null;
+  return layout ? g.reshape(x, [batch, layout.perRow, x.shape[1] ?? 1], x) : x;
 }
 
 /** The frozen layer on another input, the features that count. */

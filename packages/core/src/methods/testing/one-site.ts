@@ -72,6 +72,7 @@ export function forwardAt<C extends object>(
     weight: () => weight,
     bias: () => bias,
     base,
+    meanOverTokens: (value) => g.reduceMean(value, [-2]),
   };
   return at.method.forward(g, input, values, parsedConfig(at));
 }
