@@ -159,7 +159,8 @@ const vectors: readonly Entry[] = [
   {
     name: "trainable tokens",
     type: "TRAINABLE_TOKENS",
-    config: { tokenIndices: Array.from({ length: 128 }, (_, i) => 100 + i), targetModules: ["word_embeddings"] },
+    // The first of the vocabulary: special tokens, which every text has, and the most frequent pieces.
+    config: { tokenIndices: Array.from({ length: 128 }, (_, i) => i), targetModules: ["word_embeddings"] },
   },
 ];
 
