@@ -1,5 +1,5 @@
 import type { BehaviourCheck } from "../../packages/core/src/methods/testing/behaviour/log.ts";
-import { type GroundName, groundNames } from "../../packages/core/src/methods/testing/grounds.ts";
+import { type GroundName, groundNames } from "../../packages/core/src/methods/testing/ground-names.ts";
 
 /** What was found of one method on one ground, over its tried configurations. */
 export interface GroundBehaviour {

@@ -1,4 +1,4 @@
-import { groundNames } from "../../packages/core/src/methods/testing/grounds.ts";
+import { groundNames } from "../../packages/core/src/methods/testing/ground-names.ts";
 import type { GroundBehaviour } from "../behaviour/aggregate.ts";
 import { markdownTable } from "./results-table.ts";
 

@@ -7,7 +7,8 @@ import { budgetAt } from "./adalora-budget.ts";
 import { behaviourLog } from "./testing/behaviour/log.ts";
 import { configOn, targetsOn } from "./testing/behaviour/trial.ts";
 import { triedConfigs } from "./testing/configs.ts";
-import { groundNames, groundOf } from "./testing/grounds.ts";
+import { groundNames } from "./testing/ground-names.ts";
+import { groundOf } from "./testing/grounds.ts";
 import { groundTask, type TinyTraining, tinyTraining } from "./testing/tiny-training.ts";
 
 /** Methods whose hooks set tensors that are not trained: masks, places, probes. */

@@ -6,6 +6,7 @@ import type { Model, Value } from "../../onnx/ir.ts";
 import { tensorFrom } from "../../onnx/tensor.ts";
 import type { Feeds } from "../../runtime/runtime.ts";
 import { testRandom } from "../../testing/check-gradient.ts";
+import type { GroundName } from "./ground-names.ts";
 
 /** A small model on which every method is tried, or refused with a reason. Its output is `logits` [batch, 3]. */
 export interface Ground {
@@ -17,9 +18,6 @@ export interface Ground {
   /** Other batches. */
   batch(rows: number): Feeds;
 }
-
-export const groundNames = ["MLP", "transformer block", "convolution", "embedding", "experts"] as const;
-export type GroundName = (typeof groundNames)[number];
 
 type Draw = (dims: readonly number[], scale?: number, shift?: number) => number[];
 

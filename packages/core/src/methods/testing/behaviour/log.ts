@@ -1,5 +1,5 @@
 import { createLog } from "../../../testing/check-log.ts";
-import type { GroundName } from "../grounds.ts";
+import type { GroundName } from "../ground-names.ts";
 
 /** One capability of one configuration of a method on one ground, as it was found. */
 export interface BehaviourCheck {

@@ -1,5 +1,5 @@
 import type { AdapterConfigInput } from "../../../adapters/select.ts";
-import type { GroundName } from "../grounds.ts";
+import type { GroundName } from "../ground-names.ts";
 
 /** One way in which a method is tried on the tiny model; a method may have several. */
 export interface TriedConfig {
