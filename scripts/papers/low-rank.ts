@@ -57,7 +57,11 @@ export const lowRankPapers: readonly PaperLines[] = [
         ),
       ),
       line("Components are ordered by importance", { claim: "dylora-order" }),
-      line("One training for all ranks, and what it costs", { claim: "dylora-all-ranks" }),
+      line(
+        "One training for all ranks, and what it costs",
+        { claim: "dylora-all-ranks" },
+        { claim: "dylora-ranks-planted" },
+      ),
     ],
   },
   {
