@@ -34,7 +34,7 @@ export const tloraConfig = z.strictObject({
   initStd: z.union([z.number().positive(), z.literal("mup")]).default("mup"),
   /** Factor of the residual. */
   scale: z.number().default(1),
-  /** How inputs are transformed: core after core, by the matrix made of them, or whichever takes fewer operations for 512 rows. */
+  /** How inputs are transformed: core after core, by the matrix made of them, or by whichever should take less time for 512 rows. */
   apply: z.enum(["chain", "matrix", "auto"]).default("auto"),
 });
 export type TloraConfig = z.output<typeof tloraConfig>;
@@ -55,13 +55,15 @@ const identityCore = (size: number, rank: number): Float32Array => {
 
 /** Rows of a micro-batch, by which "auto" counts operations. */
 const ROWS = 512;
+/** Products with cores are small and transposed in between: at width 768 one of their operations takes the time of twenty of a large product. */
+const CORE_COST = 20;
 
 /** Whether inputs go through the cores one after the other. */
 function chains({ apply, transformRank: rank }: TloraConfig, sizes: readonly number[]): boolean {
   if (apply !== "auto") return apply === "chain";
   const n = sizes.reduce((a, b) => a * b, 1);
   const perCore = sizes.map((size, d) => n * size * (d === sizes.length - 1 ? rank ** 2 : rank ** 3));
-  return ROWS * perCore.reduce((a, b) => a + b, 0) < n ** 2 * rank ** 2 + ROWS * n ** 2;
+  return CORE_COST * ROWS * perCore.reduce((a, b) => a + b, 0) < n ** 2 * rank ** 2 + ROWS * n ** 2;
 }
 
 /** T of a site, [in, in]. */
