@@ -246,7 +246,8 @@ describe("hostile files", () => {
         bytes[at] = value;
         expect(["read", "DATA_INVALID"]).toContain(await load(bytes));
       }),
-      { numRuns: 150 },
+      // The example makes the number of rows negative.
+      { numRuns: 150, examples: [[115, 183]] },
     );
     await expect(loadTextDataset(file(".parquet", good), { limits: { maxRowGroupBytes: 10 } })).rejects.toMatchObject({
       code: "DATA_INVALID",

@@ -28,6 +28,11 @@ function checkMetadata(
     ]);
   }
   for (const [index, group] of metadata.row_groups.entries()) {
+    const rows = Number(group.num_rows);
+    if (!Number.isSafeInteger(rows) || rows < 0) {
+      const problem = `expected a number of rows, received ${group.num_rows}.`;
+      throw dataInvalid(file, [{ where: `row group ${index}`, problem }]);
+    }
     const bytes = group.columns.reduce((sum, { meta_data }) => {
       const wanted = meta_data && columns.includes(meta_data.path_in_schema[0] ?? "");
       return sum + (wanted ? Number(meta_data.total_uncompressed_size) : 0);

@@ -63,7 +63,10 @@ test("training in 8 bits follows training in float32, and the result is a float3
   const [a, b] = [exact.tuned.training.losses, rounded.tuned.training.losses];
   expect(b).not.toEqual(a);
   for (const [i, loss] of a.entries()) expect(Math.abs((b[i] ?? 0) - loss)).toBeLessThan(0.05);
-  expect(rounded.metrics["accuracy"]).toBe(exact.metrics["accuracy"]);
+  // Of 24 validation texts one may lie so near a border that rounding decides.
+  const accuracyOf = ({ metrics }: typeof exact): number => metrics["accuracy"] ?? Number.NaN;
+  expect(accuracyOf(exact)).toBeGreaterThan(0.9);
+  expect(Math.abs(accuracyOf(rounded) - accuracyOf(exact))).toBeLessThan(1.5 / 24);
   // The temporary weights are gone.
   const after = readdirSync(tmpdir()).filter((name) => name.startsWith("onnx-peft-int8-"));
   expect(after.filter((name) => !before.includes(name))).toEqual([]);
