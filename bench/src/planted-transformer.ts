@@ -22,6 +22,7 @@ import {
   mergeAdapter,
   methodOf,
   onnxruntimeNode,
+  parameterTensors,
   type RuntimeTensor,
   type StartTensor,
   tensorFrom,
@@ -220,15 +221,11 @@ export async function tunePlanted(
   const method = run.method ?? methodOf(type);
   const adapted = injectAdapter(model, { method, config: config as AdapterConfigInput, training: true });
   const values = initialParameters(adapted, seed);
+  for (const [name, { data }] of start) values.set(name, data);
   const loss = plantedLoss(adapted);
   const result = await train<PlantedSample>({
     training: buildAdapterProgram(adapted, loss),
-    parameters: Object.fromEntries(
-      adapted.parameters.map(({ name, shape }): [string, RuntimeTensor] => [
-        name,
-        { type: "float32", dims: shape, data: start.get(name)?.data ?? values.get(name) ?? new Float32Array() },
-      ]),
-    ),
+    parameters: parameterTensors(adapted.parameters, values),
     data: { samples, lengthOf: ({ ids }) => ids.length, collate: (some) => plantedFeeds(some) },
     options: {
       ...{ epochs: (steps * BATCH) / samples.length, batchSize: BATCH, microBatchTokens: 4096, seed, threads: 1 },

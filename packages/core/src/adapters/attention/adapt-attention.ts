@@ -6,6 +6,7 @@ import type { ByRole } from "../../methods/method.ts";
 import type { Dim, Node, Value } from "../../onnx/ir.ts";
 import { frozenValues } from "../frozen-values.ts";
 import type { SitePlan } from "../parameters.ts";
+import { withBatchAxis } from "../row-inputs.ts";
 import { rowLayout } from "../row-layout.ts";
 import type { AttentionBlock, AttentionSizes, Projection, ScoreStep } from "../site.ts";
 
@@ -138,7 +139,7 @@ function attentionInput(
 /** [batch * tokens, hidden] as [batch, tokens, hidden], where that is what it is. */
 function inRows(g: Builder, x: Value, batch: Dim): Value {
   const layout = x.shape.length === 2 ? rowLayout(g, x, batch) : null;
-  return layout ? g.reshape(x, [batch, layout.perRow, x.shape[1] ?? 1], x) : x;
+  return layout ? withBatchAxis(g, x, layout, batch) : x;
 }
 
 /** The frozen layer on another input, the features that count. */
