@@ -3,19 +3,12 @@ import { columnRange, multiply, rowRange, scaleRows } from "../linalg/matrix.ts"
 import { addToWeight, roleOf, toMatrix } from "./dense.ts";
 import { constant, zeros } from "./init.ts";
 import { defineMethod } from "./method.ts";
-import { largestSizes, projection } from "./vera.ts";
+import { sharedProjections, veraConfig } from "./vera.ts";
 
 // 1. Config
 export const pveraConfig = z.strictObject({
-  /** Width of the sampled values; it costs 2 r + out parameters per site. */
-  r: z.int().positive().max(65_536).default(256),
-  /** Seed of the projections, as `torch.manual_seed` takes it. */
-  projectionPrngKey: z.int().min(0).default(0),
-  /** Write the projections into the file. Without them a reader makes them again from the seed. */
-  saveProjection: z.boolean().default(true),
-  dropout: z.number().min(0).lt(1).default(0),
-  /** Start of d. */
-  dInitial: z.number().default(0.1),
+  /** As VeRA's; r is the width of the sampled values and costs 2 r + out parameters per site. */
+  ...veraConfig.shape,
   /** Outside of training the mean is used: a model whose results are drawn anew at every run is not made. */
   sampleAtInference: z.literal(false).default(false),
 });
@@ -41,20 +34,7 @@ export const pvera = defineMethod<PveraConfig>({
     b: { shape: [outFeatures], init: zeros },
     d: { shape: [2 * r], init: constant(dInitial) },
   }),
-  shared(sites, { r, projectionPrngKey, saveProjection }) {
-    const [widest, tallest] = largestSizes(sites);
-    const shapes = [
-      [2 * r, widest],
-      [tallest, r],
-    ] as const;
-    const spec = (which: 0 | 1) => ({
-      shape: shapes[which],
-      init: () => projection(projectionPrngKey, shapes, which),
-      trainable: false,
-      saved: saveProjection,
-    });
-    return { A: spec(0), B: spec(1) };
-  },
+  shared: (sites, config) => sharedProjections(sites, config, 2 * config.r),
   // 3. Forward: the half of A that gives the variance is not read outside of training.
   forward(g, { x, y, site }, values, { r, dropout }) {
     const dropped = g.dropout(x, dropout);

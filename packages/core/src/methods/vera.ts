@@ -3,7 +3,7 @@ import { columnRange, multiply, rowRange, scaleRows } from "../linalg/matrix.ts"
 import { torchRandom } from "../random/torch-random.ts";
 import { addToWeight, roleOf, toMatrix } from "./dense.ts";
 import { constant, zeros } from "./init.ts";
-import { defineMethod } from "./method.ts";
+import { type ByRole, defineMethod, type ParameterSpec } from "./method.ts";
 
 // 1. Config
 export const veraConfig = z.strictObject({
@@ -26,7 +26,7 @@ export const largestSizes = (sites: readonly { inFeatures: number; outFeatures: 
 ];
 
 /** Kaiming-uniform with gain sqrt 2 in the order in which peft draws the two projections from one generator. */
-export function projection(key: number, shapes: readonly (readonly [number, number])[], which: number): Float32Array {
+function projection(key: number, shapes: readonly (readonly [number, number])[], which: number): Float32Array {
   const random = torchRandom(key);
   let values = new Float32Array(0);
   for (const [rows, columns] of shapes.slice(0, which + 1)) {
@@ -34,6 +34,26 @@ export function projection(key: number, shapes: readonly (readonly [number, numb
     values = random.uniform(rows * columns, -bound, bound) as Float32Array<ArrayBuffer>;
   }
   return values;
+}
+
+/** A [rowsOfA, widest input] and B [largest output, r], frozen and the same for all sites. */
+export function sharedProjections(
+  sites: readonly { inFeatures: number; outFeatures: number }[],
+  { r, projectionPrngKey, saveProjection }: VeraConfig,
+  rowsOfA: number,
+): ByRole<ParameterSpec> {
+  const [widest, tallest] = largestSizes(sites);
+  const shapes = [
+    [rowsOfA, widest],
+    [tallest, r],
+  ] as const;
+  const spec = (which: 0 | 1): ParameterSpec => ({
+    shape: shapes[which],
+    init: () => projection(projectionPrngKey, shapes, which),
+    trainable: false,
+    saved: saveProjection,
+  });
+  return { A: spec(0), B: spec(1) };
 }
 
 /**
@@ -54,20 +74,7 @@ export const vera = defineMethod<VeraConfig>({
     b: { shape: [outFeatures], init: zeros },
     d: { shape: [r], init: constant(dInitial) },
   }),
-  shared(sites, { r, projectionPrngKey, saveProjection }) {
-    const [widest, tallest] = largestSizes(sites);
-    const shapes = [
-      [r, widest],
-      [tallest, r],
-    ] as const;
-    const spec = (which: 0 | 1) => ({
-      shape: shapes[which],
-      init: () => projection(projectionPrngKey, shapes, which),
-      trainable: false,
-      saved: saveProjection,
-    });
-    return { A: spec(0), B: spec(1) };
-  },
+  shared: (sites, config) => sharedProjections(sites, config, config.r),
   // 3. Forward
   forward(g, { x, y, site }, values, { dropout }) {
     const a = g.slice(roleOf(values, "A"), [0], [site.inFeatures], [1]);
