@@ -1,8 +1,11 @@
 import type { Feeds } from "../runtime/runtime.ts";
 import { batchesOf, epochOrder } from "./batch-order.ts";
-import { planMicroBatches } from "./micro-batches.ts";
+import { type MicroBatchOptions, planMicroBatches } from "./micro-batches.ts";
 import type { TrainOptions } from "./options.ts";
 import type { TrainingRun } from "./training-run.ts";
+
+/** Limits under which a batch is one run. */
+const WHOLE: MicroBatchOptions = { maxTokens: Number.MAX_SAFE_INTEGER, runCost: Number.POSITIVE_INFINITY };
 
 /** What one optimiser step sees. */
 export interface Batch {
@@ -24,7 +27,8 @@ export function createBatches<Sample>(
   options: TrainOptions,
   stepsPerEpoch: number,
 ): (step: number) => Batch {
-  const maxTokens = data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : options.microBatchTokens;
+  const isWhole = data.wholeBatch || training.couplesSamples;
+  const limits = isWhole ? WHOLE : { maxTokens: options.microBatchTokens };
   let epochNow = -1;
   let batches: Int32Array[] = [];
   return (step) => {
@@ -37,7 +41,7 @@ export function createBatches<Sample>(
     const items = Array.from(indices, (i) => data.samples[i] as Sample);
     const plan = planMicroBatches(
       items.map((item) => data.lengthOf(item)),
-      { maxTokens },
+      limits,
     );
     const runs = plan.runs.map((run, k) =>
       data.collate(

@@ -6,7 +6,6 @@ import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { dropoutPoolBytes, symbolSizes } from "./dropout-feeds.ts";
-import { planMicroBatches } from "./micro-batches.ts";
 import { type TrainOptions, type TrainOptionsInput, trainOptions } from "./options.ts";
 import { shapedGraph } from "./shaped-graph.ts";
 import type { TrainingRun } from "./training-run.ts";
@@ -131,14 +130,12 @@ function largestSizes<Sample>(
   const order = lengths.flatMap((length, i) => (length <= longest ? [i] : []));
   order.sort((a, b) => (lengths[b] as number) - (lengths[a] as number));
   const batch = order.slice(0, batchSize);
-  const maxTokens = data.wholeBatch || training.couplesSamples ? Number.MAX_SAFE_INTEGER : microBatchTokens;
-  const { runs, runLengths } = planMicroBatches(
+  const isWhole = data.wholeBatch || training.couplesSamples;
+  const places = fullestRun(
     batch.map((i) => lengths[i] as number),
-    { maxTokens },
+    isWhole ? Number.POSITIVE_INFINITY : microBatchTokens,
   );
-  const tokensOf = (k: number): number => (runs[k]?.length ?? 0) * (runLengths[k] ?? 0);
-  const [largest = 0] = [...runs.keys()].sort((a, b) => tokensOf(b) - tokensOf(a));
-  const samples = Array.from(runs[largest] ?? [], (i) => data.samples[batch[i] as number] as Sample);
+  const samples = batch.slice(...places).map((i) => data.samples[i] as Sample);
   const feeds = data.collate(samples, "memory");
   const sizes = symbolSizes(training.inputs, feeds);
   for (const { name, shape } of graph.inputs) {
@@ -148,4 +145,14 @@ function largestSizes<Sample>(
     });
   }
   return sizes;
+}
+
+/** First and last place (exclusive) of the run with most padded tokens that samples of these lengths, longest first, allow. */
+function fullestRun(lengths: readonly number[], maxTokens: number): [first: number, end: number] {
+  const runs = lengths.map((length, first): [number, number] => {
+    const fitting = Math.max(1, Math.floor(maxTokens / length));
+    return [first, Math.min(first + fitting, lengths.length)];
+  });
+  const tokensOf = ([first, end]: readonly [number, number]): number => (end - first) * (lengths[first] ?? 0);
+  return runs.reduce((most, run) => (tokensOf(run) > tokensOf(most) ? run : most), [0, 0]);
 }

@@ -22,17 +22,28 @@ export function symbolSizes(inputs: readonly Value[], feeds: Feeds): Map<string,
 /** Shortest pool: with small masks, two sites would else often draw the same offset. 64 KB, some 50 us to fill. */
 const SHORTEST_POOL = 16384;
 
+/** Equal parts that a distribution of gaps is cut into: two of them make one 32-bit draw. */
+const PARTS = 65536;
+
 /**
- * 0 with probability p, else 1/(1-p). Two values share one 32-bit draw, so p is rounded to a multiple of 2^-16; the kept
- * value belongs to the rounded p, so that the expectation is exactly 1.
+ * Distances from one dropped value to the next, each as likely as the others: the geometric distribution with parameter p, at the
+ * middles of equal parts of its range.
  */
-function fillMasks(pool: Float32Array, probability: number, uint32: () => number): void {
-  const threshold = Math.min(65535, Math.round(probability * 65536));
-  const kept = 65536 / (65536 - threshold);
-  for (let i = 0; i < pool.length; i += 2) {
+function dropGaps(probability: number): Uint32Array {
+  const perLog = 1 / Math.log1p(-probability);
+  const gapOf = (part: number): number => 1 + Math.floor(perLog * Math.log((part + 0.5) / PARTS));
+  return Uint32Array.from({ length: PARTS }, (_, part) => Math.min(gapOf(part), 2 ** 32 - 1));
+}
+
+/** 0 wherever one gap after the other ends, else `kept`. Draws where the zeros are and not every value: few draws for a small p. */
+function fillMasks(pool: Float32Array, gaps: Uint32Array, kept: number, uint32: () => number): void {
+  pool.fill(kept);
+  for (let i = -1; i < pool.length; ) {
     const bits = uint32();
-    pool[i] = (bits & 0xffff) < threshold ? 0 : kept;
-    pool[i + 1] = bits >>> 16 < threshold ? 0 : kept;
+    i += gaps[bits & 0xffff] as number;
+    if (i < pool.length) pool[i] = 0;
+    i += gaps[bits >>> 16] as number;
+    if (i < pool.length) pool[i] = 0;
   }
 }
 
@@ -44,11 +55,17 @@ function fillLogistic(pool: Float32Array, uint32: () => number): void {
   }
 }
 
-const fillPool = (pool: Float32Array, draw: Draw, random: Random): void => {
-  if (draw === "normal") random.fillNormal(pool, 0, 1);
-  else if (draw === "logistic") fillLogistic(pool, random.uint32);
-  else fillMasks(pool, draw, random.uint32);
-};
+/**
+ * What fills a pool, made once for each probability or distribution. Dropout: 0 with probability p, else 1/(1-p), where p is that of the
+ * gaps in the table, so that the expectation is exactly 1.
+ */
+function poolFiller(draw: Draw): (pool: Float32Array, random: Random) => void {
+  if (draw === "normal") return (pool, random) => random.fillNormal(pool, 0, 1);
+  if (draw === "logistic") return (pool, random) => fillLogistic(pool, random.uint32);
+  const gaps = dropGaps(draw);
+  const dropped = PARTS / gaps.reduce((sum, gap) => sum + gap, 0);
+  return (pool, random) => fillMasks(pool, gaps, 1 / (1 - dropped), random.uint32);
+}
 
 /** Length of a pool whose largest mask has `largest` values: twice as long, so that masks overlap only in part. */
 const poolLength = (largest: number): number => Math.max(SHORTEST_POOL, 2 * largest);
@@ -95,6 +112,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
     return known.has(name) ? [{ site, name, draw, size }] : [];
   });
   const buffers = new Map<Draw, Float32Array>();
+  const fillers = new Map(Array.from(new Set(used.map(({ draw }) => draw)), (draw) => [draw, poolFiller(draw)]));
 
   const sizesOf = (run: Feeds): number[] => {
     const symbols = new Map([...(setup.sizes ?? []), ...symbolSizes(inputs, run)]);
@@ -116,7 +134,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
       buffers.set(draw, buffer);
     }
     const pool = buffer.subarray(0, length);
-    fillPool(pool, draw, createRandom(streamSeed(seed, "dropout", step, draw)));
+    fillers.get(draw)?.(pool, createRandom(streamSeed(seed, "dropout", step, draw)));
     return pool;
   };
 

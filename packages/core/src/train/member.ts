@@ -52,7 +52,7 @@ export interface Member {
   add(outputs: Outputs): string | null;
   /** Its trained tensors, as they are fed. */
   readonly values: ReadonlyMap<string, Float32Array>;
-  /** What was added, as a mean. The gradients are overwritten by the next batch. @throws PeftError EMPTY_BATCH */
+  /** What was added, as a mean; to be asked for once. The gradients are overwritten by the next batch. @throws PeftError EMPTY_BATCH */
   mean(step: number): MeanGradients;
   /**
    * The optimiser's step. Returns what is not finite in the gradient, with nothing changed.
@@ -99,7 +99,7 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
     sums.set(name, new Float32Array(data.length));
     optimizer.grow({ name, values: data, dims, before, followsSchedule: learningRate !== "constant" });
   };
-  let [lossSum, weight] = [0, 0];
+  let [lossSum, weight, runs] = [0, 0, 0];
   const mean = (step: number): MeanGradients => {
     if (!(weight > 0)) {
       throw new PeftError(
@@ -113,8 +113,7 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
   return {
     outputs: [program.lossSum, program.lossWeight, ...program.parameters.map(gradientName)],
     begin(step) {
-      [lossSum, weight] = [0, 0];
-      for (const sum of sums.values()) sum.fill(0);
+      [lossSum, weight, runs] = [0, 0, 0];
       hooks.beforeStep?.(step);
     },
     add(outputs) {
@@ -123,7 +122,8 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
       if (!Number.isFinite(loss + runWeight)) return `is ${loss}, its weight ${runWeight}`;
       lossSum += loss;
       weight += runWeight;
-      for (const [name, sum] of sums) accumulate(sum, floats(outputs[gradientName(name)], gradientName(name)));
+      const put = runs++ === 0 ? replace : accumulate;
+      for (const [name, sum] of sums) put(sum, floats(outputs[gradientName(name)], gradientName(name)));
       return null;
     },
     values: own,
@@ -169,6 +169,8 @@ export function floats(tensor: RuntimeTensor | undefined, name: string): Float32
   const received = tensor ? tensor.type : "nothing";
   throw new PeftError("PARAMETER", `Expected float32 values for "${name}", received ${received}.`);
 }
+
+const replace = (sum: Float32Array, part: Float32Array): void => sum.set(part);
 
 function accumulate(sum: Float32Array, part: Float32Array): void {
   for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (part[i] as number);

@@ -36,7 +36,7 @@ async function tune(compute: "float32" | "int8", isolation: "inline" | "process"
     ...{ model, task, train: samples, validation: samples, compute },
     adapter: { r: 4, alpha: 8, targetModules: "all-linear" },
     options: {
-      ...{ epochs: 4, batchSize: 8, isolation, threads: 1, seed: 3 },
+      ...{ epochs: 6, batchSize: 8, isolation, threads: 1, seed: 3 },
       optimizer: { type: "adamw", learningRate: 0.002 },
     },
     onEvent: (event) => events.push(event),
