@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Times one epoch of transformers.Trainer + peft.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--best", action="store_true", help="grouping by length, bfloat16, larger evaluation batches")
     parser.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=2)
@@ -49,7 +50,7 @@ def main() -> None:
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
 
     start = time.perf_counter()
-    set_seed(1)
+    set_seed(arguments.seed)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
 
     def rows(name: str) -> list[dict]:
@@ -82,6 +83,7 @@ def main() -> None:
     options = {
         "per_device_train_batch_size": settings["batchSize"],
         "num_train_epochs": 1,
+        "seed": arguments.seed,
         "learning_rate": settings["learningRate"],
         "label_smoothing_factor": settings["labelSmoothing"],
         "eval_strategy": "epoch",

@@ -1,6 +1,6 @@
 /**
  * Times one epoch of LoRA fine-tuning on real texts with this engine and prints one line of JSON:
- *   node bench/dist/epoch-ours.js <model folder> <data folder> [--compute float32|int8] [--threads 2]
+ *   node bench/dist/epoch-ours.js <model folder> <data folder> [--compute float32|int8] [--group] [--seed 1] [--threads 2]
  * The data folder holds train.jsonl, validation.jsonl (text, label) and settings.json. Timed is everything after the imports:
  * loading, tokenising, training for one epoch, evaluation.
  */
@@ -13,6 +13,8 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     compute: { type: "string", default: "float32" },
+    group: { type: "boolean", default: false },
+    seed: { type: "string", default: "1" },
     threads: { type: "string", default: "2" },
   },
 });
@@ -56,11 +58,12 @@ const tuned = await fineTune({
   options: {
     epochs: 1,
     batchSize: settings.batchSize,
+    groupByLength: values.group,
     optimizer: { type: "adamw", learningRate: settings.learningRate },
     schedule: { type: "linear" },
     maxGradNorm: 1,
     threads: Number(values.threads),
-    seed: 1,
+    seed: Number(values.seed),
   },
 });
 const ended = performance.now();

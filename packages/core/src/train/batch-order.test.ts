@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { batchCount, batchesOf, epochOrder, positionOfStep } from "./batch-order.ts";
+import { batchCount, batchesOf, epochOrder, groupByLength, positionOfStep } from "./batch-order.ts";
 
 describe("epochOrder", () => {
   test("holds every sample once, repeats for equal arguments, changes with seed and epoch", () => {
@@ -21,6 +21,47 @@ describe("epochOrder", () => {
 });
 
 const RECORDED = [7, 1, 2, 6, 5, 4, 0, 3];
+
+describe("groupByLength", () => {
+  const lengths = Array.from({ length: 2000 }, (_, i) => 4 + ((i * 37) % 57));
+  const lengthOf = (sample: number): number => lengths[sample]!;
+  const grouped = (epoch: number, batchSize = 16) =>
+    groupByLength(epochOrder(2000, 42, epoch), lengthOf, batchSize, epoch);
+
+  test("every sample once, a function of its arguments, another order in another epoch", () => {
+    expect([...grouped(0)].sort((a, b) => a - b)).toEqual([...lengths.keys()]);
+    expect(grouped(3)).toEqual(grouped(3));
+    expect(grouped(0)).not.toEqual(grouped(1));
+    for (const n of [0, 1, 15, 16, 17, 70]) {
+      const order = groupByLength(epochOrder(n, 1, 0), lengthOf, 16, 7);
+      expect([...order].sort((a, b) => a - b)).toEqual([...Array(n).keys()]);
+    }
+  });
+
+  test("batches hold like lengths, in no order among themselves, and other texts in every epoch", () => {
+    const longest = (batch: Int32Array): number => Math.max(...[...batch].map(lengthOf));
+    const padded = (order: Int32Array): number =>
+      batchesOf(order, 16).reduce((sum, batch) => sum + batch.length * longest(batch), 0);
+    const real = lengths.reduce((sum, length) => sum + length, 0);
+    expect(padded(epochOrder(2000, 42, 0)) / real).toBeGreaterThan(1.6);
+    expect(padded(grouped(0)) / real).toBeLessThan(1.1);
+    const rises = batchesOf(grouped(0), 16)
+      .map(longest)
+      .filter((length, i, all) => length > (all[i - 1] ?? 0));
+    expect(rises.length).toBeGreaterThan(40);
+    expect(rises.length).toBeLessThan(85);
+    const neighbours = (epoch: number): string =>
+      String([...batchesOf(grouped(epoch), 16).find((batch) => batch.includes(5))!].sort());
+    expect(neighbours(0)).not.toBe(neighbours(1));
+  });
+
+  test("a last batch that is not full stays last", () => {
+    const order = groupByLength(epochOrder(1001, 3, 0), lengthOf, 10, 0);
+    expect(batchesOf(order, 10)).toHaveLength(101);
+    expect(batchesOf(order, 10).at(-1)).toHaveLength(1);
+    expect(() => groupByLength(order, lengthOf, 0, 0)).toThrow(expect.objectContaining({ code: "BATCH_SIZE_INVALID" }));
+  });
+});
 
 describe("batchesOf", () => {
   test("cuts without loss; dropLast leaves out only an incomplete batch", () => {

@@ -16,6 +16,43 @@ export function epochOrder(n: number, seed: Seed, epoch: number): Int32Array {
   return createRandom(streamSeed(seed, "data-order", epoch)).permutation(n);
 }
 
+/** Batches whose samples are sorted together; fewer in small data, so that batches stay mixed (the figures of transformers). */
+const LARGEST_STRETCH = 50;
+const LEAST_STRETCHES = 4;
+
+/**
+ * An epoch's order in which the samples of a batch have like lengths, so that little padding is computed: the random order is cut
+ * into stretches of up to 50 batches, each is sorted by length, and the full batches are mixed again. Which texts meet in a batch,
+ * and when, depends on chance as before, but a batch of long texts no longer holds short ones.
+ *
+ * @param order of {@link epochOrder}.
+ * @param lengthOf length of a sample.
+ * @returns a permutation whose batches, cut at multiples of `batchSize`, are the groups; a last one that is not full stays last.
+ * @throws PeftError BATCH_SIZE_INVALID.
+ * @example
+ * const grouped = groupByLength(epochOrder(n, seed, epoch), (i) => samples[i].inputIds.length, 16, streamSeed(seed, epoch));
+ */
+export function groupByLength(
+  order: Int32Array,
+  lengthOf: (sample: number) => number,
+  batchSize: number,
+  seed: Seed,
+): Int32Array {
+  checkCounts(order.length, batchSize);
+  const batches = Math.max(1, Math.min(Math.floor(order.length / (LEAST_STRETCHES * batchSize)), LARGEST_STRETCH));
+  const sorted = order.slice();
+  for (let start = 0; start < order.length; start += batches * batchSize) {
+    sorted.subarray(start, start + batches * batchSize).sort((a, b) => lengthOf(b) - lengthOf(a));
+  }
+  const grouped = sorted.slice();
+  createRandom(streamSeed(seed, "length-groups"))
+    .permutation(Math.floor(order.length / batchSize))
+    .forEach((from, to) => {
+      grouped.set(sorted.subarray(from * batchSize, (from + 1) * batchSize), to * batchSize);
+    });
+  return grouped;
+}
+
 export interface BatchOptions {
   /** Leave out a last batch that is not full. Default false. */
   dropLast?: boolean;

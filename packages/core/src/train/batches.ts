@@ -1,5 +1,6 @@
+import { streamSeed } from "../random/random.ts";
 import type { Feeds } from "../runtime/runtime.ts";
-import { batchesOf, epochOrder } from "./batch-order.ts";
+import { batchesOf, epochOrder, groupByLength } from "./batch-order.ts";
 import { type MicroBatchOptions, planMicroBatches } from "./micro-batches.ts";
 import type { TrainOptions } from "./options.ts";
 import type { TrainingRun } from "./training-run.ts";
@@ -29,12 +30,18 @@ export function createBatches<Sample>(
 ): (step: number) => Batch {
   const isWhole = data.wholeBatch || training.couplesSamples;
   const limits = isWhole ? WHOLE : { maxTokens: options.microBatchTokens };
+  const lengthOf = (sample: number): number => data.lengthOf(data.samples[sample] as Sample);
+  const orderOf = (epoch: number): Int32Array => {
+    const order = epochOrder(data.samples.length, options.seed, epoch);
+    const { groupByLength: isGrouped, batchSize, seed } = options;
+    return isGrouped ? groupByLength(order, lengthOf, batchSize, streamSeed(seed, epoch)) : order;
+  };
   let epochNow = -1;
   let batches: Int32Array[] = [];
   return (step) => {
     const epoch = Math.floor(step / stepsPerEpoch);
     if (epoch !== epochNow) {
-      batches = batchesOf(epochOrder(data.samples.length, options.seed, epoch), options.batchSize);
+      batches = batchesOf(orderOf(epoch), options.batchSize);
       epochNow = epoch;
     }
     const indices = batches[step % stepsPerEpoch] ?? new Int32Array();

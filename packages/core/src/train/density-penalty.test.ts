@@ -21,8 +21,8 @@ import { activationDensity } from "./activation-density.ts";
 import { buildAdapterProgram } from "./adapter-program.ts";
 import { densityPenalty } from "./density-penalty.ts";
 import { createEngine } from "./engine.ts";
+import { gradientName, LOSS_SUM, LOSS_WEIGHT } from "./output-names.ts";
 import type { Penalty } from "./penalty.ts";
-import { gradientName, LOSS_SUM, LOSS_WEIGHT } from "./program.ts";
 
 const golden = fileURLToPath(new URL("../../../../parity/golden", import.meta.url));
 const lora = { r: 2, targetModules: ["query", "up", "intermediate.dense"] };

@@ -36,10 +36,10 @@ export async function createEngineProcess(
   const exchangeFolder = await mkdtemp(join(tmpdir(), "onnx-peft-"));
   const removeFolder = (): Promise<void> => rm(exchangeFolder, { recursive: true, force: true });
   try {
-    const request = await layOut(setup, exchangeFolder);
     const { child, call, end, whenGone } = start();
     try {
-      await call("open", request);
+      // The process comes up while its files are written.
+      await call("open", await layOut(setup, exchangeFolder));
     } catch (error) {
       child.kill("SIGKILL");
       await whenGone;

@@ -3,7 +3,6 @@ import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.t
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
 import { createDropoutFeeds, symbolSizes } from "./dropout-feeds.ts";
 import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
-import { locateNonFinite } from "./locate-non-finite.ts";
 import {
   createMember,
   type EngineTensors,
@@ -16,7 +15,8 @@ import {
   NOT_FINITE_HINT,
 } from "./member.ts";
 import { peakRss } from "./memory.ts";
-import { type EvaluationProgram, LOSS_SUM, LOSS_WEIGHT, type ProgramMember, type TrainingProgram } from "./program.ts";
+import { LOSS_SUM, LOSS_WEIGHT } from "./output-names.ts";
+import type { EvaluationProgram, ProgramMember, TrainingProgram } from "./program.ts";
 import { unrolledGradient } from "./unrolled-gradient.ts";
 
 type AnyGraph = GraphFile | GraphPath;
@@ -116,7 +116,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
   const members = new Map<string, Member>();
   for (const [name, program] of Object.entries(training ? programMembers(training) : {})) {
     const own = setup.members ? setup.members[name] : setup.optimizer && { ...setup, optimizer: setup.optimizer };
-    if (own) members.set(name, createMember(program, own, tensors));
+    if (own) members.set(name, await createMember(program, own, tensors));
     else if (setup.members) fail("ENGINE", `Nothing is said about the optimiser of "${name}".`);
   }
   const sessions: RuntimeSession[] = [];
@@ -299,6 +299,7 @@ async function notFinite(
   step: number,
   what: string,
 ): Promise<PeftError> {
+  const { locateNonFinite } = await import("./locate-non-finite.ts");
   for (const feeds of runs) {
     const origin = await locateNonFinite(runtime, graph, feeds);
     if (!origin) continue;

@@ -48,10 +48,58 @@ function add(total: Float64Array | undefined, part: Float32Array, kind: Statisti
   return total;
 }
 
+/** Statistics of a graph's values on their way: what it computes of a batch, and the sums over batches. */
+export interface StatisticsCollector {
+  /** Outputs to run the graph with. */
+  readonly outputs: Readonly<Record<string, Value>>;
+  /** Takes the outputs of a batch. */
+  add(results: Readonly<Record<string, { readonly data: unknown }>>): void;
+  /** For every value and statistic one array; padding counts like any row. */
+  result(): ValueStatistics;
+}
+
+export type ValueStatistics = ReadonlyMap<string, Readonly<Partial<Record<Statistic, Float32Array>>>>;
+
 /**
- * Collects statistics of values of a graph over some batches.
+ * Adds to a graph what collects statistics of some of its values.
  * @param values names of float32 values whose last axis is the channels.
- * @returns for every value and statistic one array; padding counts like any row.
+ */
+export function collectStatistics(
+  g: Builder,
+  values: readonly string[],
+  kinds: readonly Statistic[],
+): StatisticsCollector {
+  const outputs: Record<string, Value> = {};
+  for (const name of values) {
+    const x = g.value(name);
+    outputs[`${name}:${ROWS}`] = g.cast(g.gather(g.shapeOf(g.toMatrix(x)), g.ints([0])), "float32");
+    for (const kind of kinds) outputs[`${name}:${kind}`] = ofBatch(g, x, kind);
+  }
+  const totals = new Map<string, Float64Array>();
+  let count = 0;
+  const result = (name: string, kind: Statistic): Float32Array => {
+    const rows = isMean(kind) ? (totals.get(`${name}:${ROWS}`)?.[0] ?? 1) : kind === "covariance" ? count : 1;
+    return Float32Array.from(totals.get(`${name}:${kind}`) ?? [], (v) => v / rows);
+  };
+  return {
+    outputs,
+    add(results) {
+      count++;
+      for (const name of values) {
+        for (const kind of [...kinds, ROWS] as const) {
+          const key = `${name}:${kind}`;
+          totals.set(key, add(totals.get(key), results[key]?.data as Float32Array, kind === ROWS ? "gram" : kind));
+        }
+      }
+    },
+    result: () =>
+      new Map(values.map((name) => [name, Object.fromEntries(kinds.map((kind) => [kind, result(name, kind)]))])),
+  };
+}
+
+/**
+ * Collects statistics of values of a graph over some batches, in runs of their own.
+ * @param values names of float32 values whose last axis is the channels.
  * @throws PeftError NO_DATA without batches
  */
 export async function inputStatistics(
@@ -60,36 +108,16 @@ export async function inputStatistics(
   kinds: readonly Statistic[],
   batches: FeedBatches,
   options: ForwardRunOptions = {},
-): Promise<ReadonlyMap<string, Readonly<Partial<Record<Statistic, Float32Array>>>>> {
+): Promise<ValueStatistics> {
   // Before anything is opened, where that can be told.
   if (typeof batches !== "function" && batches.length === 0) throw noBatches();
-  const outputs: Record<string, Value> = {};
-  for (const name of values) {
-    const x = g.value(name);
-    outputs[`${name}:${ROWS}`] = g.cast(g.gather(g.shapeOf(g.toMatrix(x)), g.ints([0])), "float32");
-    for (const kind of kinds) outputs[`${name}:${kind}`] = ofBatch(g, x, kind);
-  }
+  const collector = collectStatistics(g, values, kinds);
   const parameters = Object.keys(options.parameters ?? {}).filter((name) => g.has(name));
   const program = buildEvaluationProgram(
     g,
-    outputs,
+    collector.outputs,
     parameters.map((name) => g.value(name)),
   );
-  const totals = new Map<string, Float64Array>();
-  let count = 0;
-  const onOutputs = (results: Readonly<Record<string, { readonly data: unknown }>>): void => {
-    count++;
-    for (const name of values) {
-      for (const kind of [...kinds, ROWS] as const) {
-        const key = `${name}:${kind}`;
-        totals.set(key, add(totals.get(key), results[key]?.data as Float32Array, kind === ROWS ? "gram" : kind));
-      }
-    }
-  };
-  await runForward(program, batches, onOutputs, options);
-  const result = (name: string, kind: Statistic): Float32Array => {
-    const rows = isMean(kind) ? (totals.get(`${name}:${ROWS}`)?.[0] ?? 1) : kind === "covariance" ? count : 1;
-    return Float32Array.from(totals.get(`${name}:${kind}`) ?? [], (v) => v / rows);
-  };
-  return new Map(values.map((name) => [name, Object.fromEntries(kinds.map((kind) => [kind, result(name, kind)]))]));
+  await runForward(program, batches, collector.add, options);
+  return collector.result();
 }

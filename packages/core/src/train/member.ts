@@ -5,7 +5,8 @@ import { createOptimizer } from "../optim/optimizer.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import type { Outputs, RuntimeTensor } from "../runtime/runtime.ts";
 import { createHooks } from "./method-hooks.ts";
-import { gradientName, type ProgramMember } from "./program.ts";
+import { gradientName } from "./output-names.ts";
+import type { ProgramMember } from "./program.ts";
 
 /** What one adapter of a training needs beside its part of the graph. */
 export interface MemberSetup {
@@ -77,7 +78,11 @@ export const NOT_FINITE_HINT = "Lower the learning rate, clip the gradient (maxG
  * @param tensors the member's parameters among them are updated in place, or replaced where they grow.
  * @throws PeftError PARAMETER, CONFIG_INVALID, PARAMETER_GROUP_INVALID
  */
-export function createMember(program: ProgramMember, setup: MemberSetup, tensors: EngineTensors): Member {
+export async function createMember(
+  program: ProgramMember,
+  setup: MemberSetup,
+  tensors: EngineTensors,
+): Promise<Member> {
   const own = new Map(
     program.parameters.map((name): [string, Float32Array] => {
       const data = tensors.get(name)?.data;
@@ -88,7 +93,7 @@ export function createMember(program: ProgramMember, setup: MemberSetup, tensors
   const sums = new Map(Array.from(own, ([name, { length }]) => [name, new Float32Array(length)]));
   const { seed, totalSteps = 0 } = setup;
   const values = new Map<string, Float32Array>(Array.from(tensors, ([name, { data }]) => [name, data]));
-  const hooks = createHooks(program.hooks, { values, totalSteps, seed });
+  const hooks = await createHooks(program.hooks, { values, totalSteps, seed });
   const optimizer = createOptimizer(setup.optimizer, own, setup.groups ?? []);
   const grow = ({ name, dims, data, learningRate }: Growth): void => {
     const before = tensors.get(name)?.dims ?? dims;

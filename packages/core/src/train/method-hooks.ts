@@ -1,4 +1,3 @@
-import { methodOf } from "../methods/registry.ts";
 import type { HookSite, StepHooks } from "../methods/step-hooks.ts";
 
 /** The hooks of an adapter as plain data: the process that trains makes them again from the method's name. */
@@ -19,6 +18,9 @@ export interface HookContext {
 /** Nothing between steps. */
 const none: StepHooks = {};
 
-/** @throws PeftError UNKNOWN_METHOD */
-export const createHooks = (plan: HookPlan | undefined, context: HookContext): StepHooks =>
-  plan ? (methodOf(plan.type).hooks?.({ config: plan.config, sites: plan.sites, ...context }) ?? none) : none;
+/** Methods are loaded where one has work to do: most need none, and loading all takes longer than a small step. @throws PeftError UNKNOWN_METHOD */
+export async function createHooks(plan: HookPlan | undefined, context: HookContext): Promise<StepHooks> {
+  if (!plan) return none;
+  const { methodOf } = await import("../methods/registry.ts");
+  return methodOf(plan.type).hooks?.({ config: plan.config, sites: plan.sites, ...context }) ?? none;
+}

@@ -21,6 +21,11 @@ export const trainOptions = z.strictObject({
   epochs: z.number().positive().default(3),
   /** Samples the optimiser sees at once. Costs no memory: a batch is run in micro-batches. */
   batchSize: z.int().positive().default(16),
+  /**
+   * Puts samples of like length into a batch, which saves padding and time; which ones depends on chance still. As `group_by_length`
+   * of transformers; the same default.
+   */
+  groupByLength: z.boolean().default(false),
   /** Padded tokens (or other units of length) that one run sees; 512 keeps the activations in the cache. */
   microBatchTokens: z.int().positive().default(512),
   /**

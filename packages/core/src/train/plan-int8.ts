@@ -10,9 +10,9 @@ import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model, TensorData, Value } from "../onnx/ir.ts";
 import { toFloat32Array } from "../onnx/tensor.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import type { Feeds } from "../runtime/runtime.ts";
+import type { Feeds, Outputs } from "../runtime/runtime.ts";
 import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
-import { inputStatistics } from "./input-statistics.ts";
+import { collectStatistics, type ValueStatistics } from "./input-statistics.ts";
 import { buildEvaluationProgram } from "./program.ts";
 import type { Int8Event } from "./training-run.ts";
 
@@ -49,7 +49,7 @@ export interface CalibratedPlan {
 /**
  * A plan for 8-bit arithmetic, calibrated on real data: the error of each product is measured forward and backward, on the
  * inputs and gradients of the float32 model; where some channels of an input are far larger than the others it is measured
- * with smoothing too, and the better form taken; products above `largestError` stay in float32. Costs up to three passes over
+ * with smoothing too, and the better form taken; products above `largestError` stay in float32. Costs one or two passes over
  * the batches in float32, and some seconds for quantising a model of 100 M weights.
  *
  * @throws PeftError NO_DATA, and those of `createEngineProcess`
@@ -63,13 +63,13 @@ export async function planInt8(options: PlanInt8Options): Promise<CalibratedPlan
   const plan = createInt8Plan(model, { bits, ...stored });
   // Layers that are integers in the file have nothing to be measured against: the rounded form is the model.
   if ([...plan.linears.values()].every(({ forward }) => forward === null)) return { plan, errors: [] };
-  const errors = new Map(await measure(plan, options));
+  const { errors, statistics } = await measure(plan, options, [...new Set(products.map(({ input }) => input))]);
   const linears = new Map(plan.linears);
-  const smoothing = await smoothingFactors(model, products, bits, options);
+  const smoothing = smoothingFactors(model, products, bits, statistics);
   if (smoothing.size > 0) {
     const keep = new Map([...plan.linears.keys()].filter((key) => !smoothing.has(key)).map((key) => [key, "as it is"]));
     const smoothed = createInt8Plan(model, { bits, smoothing, keep, storeOthers: false, ...stored });
-    for (const [key, error] of await measure(smoothed, options)) {
+    for (const [key, error] of (await measure(smoothed, options)).errors) {
       const linear = smoothed.linears.get(key);
       if (!linear || !(error.forward < WORTHWHILE * (errors.get(key)?.forward ?? 0))) continue;
       errors.set(key, error);
@@ -86,18 +86,25 @@ export async function planInt8(options: PlanInt8Options): Promise<CalibratedPlan
   return { plan: keepInFloat32(model, { ...plan, linears }, reasons, store), errors: [...errors.values()] };
 }
 
-/** Runs the float32 graph beside the planned products and compares. */
+/** Runs the float32 graph beside the planned products and compares; collects statistics of some values in the same runs. */
 async function measure(
   plan: Int8Plan,
   { build, batches, ...options }: PlanInt8Options,
-): Promise<Map<string, ProductError>> {
+  values: readonly string[] = [],
+): Promise<{ errors: Map<string, ProductError>; statistics: ValueStatistics }> {
   const { g, loss } = build();
+  const collected = values.filter((name) => g.has(name) && g.value(name).type === "float32");
+  const statistics = collectStatistics(g, collected, ["max", "min", "meanSquare"]);
   const { sums, products } = addErrorOutputs(g, loss, plan);
   const parameters = Object.keys(options.parameters ?? {}).map((name) => g.value(name));
-  const program = buildEvaluationProgram(g, { [ERRORS]: sums }, parameters);
+  const program = buildEvaluationProgram(g, { [ERRORS]: sums, ...statistics.outputs }, parameters);
   const found: Float32Array[] = [];
-  await runForward(program, batches, (outputs) => found.push(outputs[ERRORS]?.data as Float32Array), options);
-  return productErrors(products, found);
+  const onOutputs = (outputs: Outputs): void => {
+    found.push(outputs[ERRORS]?.data as Float32Array);
+    statistics.add(outputs);
+  };
+  await runForward(program, batches, onOutputs, options);
+  return { errors: productErrors(products, found), statistics: statistics.result() };
 }
 
 /** What a run reports of its plan. */
@@ -111,23 +118,16 @@ export const int8Event = ({ plan, errors }: CalibratedPlan): Int8Event => ({
 });
 
 /** Smoothing factors of every product that gains by them; products of one input share theirs. */
-async function smoothingFactors(
+function smoothingFactors(
   model: Model,
   products: readonly FrozenProduct[],
   bits: WeightBits,
-  { build, batches, ...options }: PlanInt8Options,
-): Promise<Map<string, Float32Array>> {
-  const byInput = new Map<string, FrozenProduct[]>();
-  for (const product of products) byInput.set(product.input, [...(byInput.get(product.input) ?? []), product]);
-  const { g } = build();
-  const inputs = [...byInput.keys()].filter((name) => g.has(name) && g.value(name).type === "float32");
-  if (inputs.length === 0) return new Map();
-  const found = await inputStatistics(g, inputs, ["max", "min", "meanSquare"], batches, options);
+  statistics: ValueStatistics,
+): Map<string, Float32Array> {
   const factors = new Map<string, Float32Array>();
-  for (const name of inputs) {
-    const { max, min, meanSquare } = found.get(name) ?? {};
+  for (const [name, { max, min, meanSquare }] of statistics) {
     if (!max || !min || !meanSquare) continue;
-    const own = byInput.get(name) ?? [];
+    const own = products.filter(({ input }) => input === name);
     const matrices = own.map((product) => matrixOf(model, product));
     const s = chooseSmoothing({ max, min, meanSquare }, matrices, bits);
     if (s) for (const product of own) factors.set(productKey(product), s);

@@ -11,11 +11,7 @@ import type { Dim, Value } from "../onnx/ir.ts";
 import { tieDequantization } from "../quantization/tie-dequantization.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
 import type { HookPlan } from "./method-hooks.ts";
-
-/** Names of the outputs every training graph has, beside the gradients. */
-export const LOSS_SUM = "loss.sum";
-export const LOSS_WEIGHT = "loss.weight";
-export const gradientName = (parameter: string): string => `grad:${parameter}`;
+import { gradientName, LOSS_SUM, LOSS_WEIGHT } from "./output-names.ts";
 
 /** One adapter's part of a training program: what it trains, and which outputs are its loss. */
 export interface ProgramMember {
