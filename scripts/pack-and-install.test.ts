@@ -12,7 +12,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 const root = fileURLToPath(new URL("..", import.meta.url));
 const windows = process.platform === "win32";
 const run = promisify(execFile);
-// What an install script of a dependency would download is of no use here: see "CUDA" in the README.
+// What an install script of a dependency would download is of no use here: see "GPUs" in the README.
 const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip" };
 
 const npm = (cwd: string, ...args: string[]) =>

@@ -1,6 +1,7 @@
-"""Times one complete LoRA training step of PyTorch + peft on the CPU and prints one JSON line.
+"""Times one complete LoRA training step of PyTorch + peft and prints one JSON line.
 
     python bench/pytorch/step.py --shape mini|base [--dtype float32|bfloat16] [--micro 4] [--compile]
+        [--device cuda] [--tf32] [--dropout 0.1]
 
 A step is forward, loss, backward, AdamW and zeroing of the gradients, in training mode with dropout 0.1, on
 BertForSequenceClassification with embeddings, pooler and head; LoRA r 8 on query and value, the head trained as well.
@@ -33,6 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="timed steps")
     parser.add_argument("--warmup", type=int, default=3, help="steps before them")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--tf32", action="store_true", help="products of float32 rounded to TF32, on a GPU")
+    parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--info", action="store_true", help="also print how torch was built")
     return parser.parse_args()
 
@@ -88,6 +92,7 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.tf32
     shape = SHAPES[arguments.shape]
     batch, tokens = shape["batch"], shape["tokens"]
     micro = arguments.micro or batch
@@ -96,30 +101,32 @@ def main() -> None:
     config = BertConfig(
         vocab_size=30522,
         num_labels=2,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
+        hidden_dropout_prob=arguments.dropout,
+        attention_probs_dropout_prob=arguments.dropout,
         attn_implementation=arguments.attention,
         **shape["config"],
     )
     lora = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], task_type="SEQ_CLS")
-    model = get_peft_model(BertForSequenceClassification(config), lora).train()
+    model = get_peft_model(BertForSequenceClassification(config), lora).train().to(arguments.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     run = torch.compile(model) if arguments.compile else model
 
-    ids = torch.randint(0, 30522, (batch, tokens))
+    ids = torch.randint(0, 30522, (batch, tokens)).to(arguments.device)
     mask = torch.ones_like(ids)
-    labels = torch.randint(0, 2, (batch,))
+    labels = torch.randint(0, 2, (batch,)).to(arguments.device)
 
     def step() -> float:
         total = 0.0
         for rows, row_mask, answers in zip(ids.split(micro), mask.split(micro), labels.split(micro), strict=True):
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
+            with torch.autocast(arguments.device, dtype=torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
                 loss = run(input_ids=rows, attention_mask=row_mask, labels=answers).loss * (len(answers) / batch)
             loss.backward()
             total += loss.item()
         optimizer.step()
         optimizer.zero_grad()
+        if arguments.device == "cuda":
+            torch.cuda.synchronize()
         return total
 
     elapsed = []
@@ -139,6 +146,8 @@ def main() -> None:
         "attention": arguments.attention,
         "compiled": arguments.compile,
         "threads": arguments.threads,
+        "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
+        "tf32": arguments.tf32,
         "trainable_parameters": sum(parameter.numel() for parameter in trained),
         "step_ms_median": round(median, 1),
         "step_ms_min": round(min(elapsed), 1),
@@ -147,6 +156,7 @@ def main() -> None:
         "peak_mb": round(peak_mb(), 1),
         "peak_mb_without_cuda": round(peak_mb() - cuda_library_mb(), 1),
         "peak_mb_after_import": round(imported_mb, 1),
+        "device_peak_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1) if arguments.device == "cuda" else None,
         "loss": round(loss, 4),
         "cpu": cpu_name(),
         "torch": torch.__version__,

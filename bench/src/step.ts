@@ -1,10 +1,11 @@
 /**
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
- *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--threads 2] [--dropout 0.1] [--recompute]
- *     [--compute float32|int8]
+ *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--warmup 2] [--threads 2] [--dropout 0.1] [--recompute]
+ *     [--compute float32|int8] [--device cpu|cuda|webgpu] [--model <folder, made where absent and kept>]
  * Prints one line of JSON.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -14,6 +15,7 @@ import {
   createInt8Plan,
   createRandom,
   createTensorFile,
+  type Device,
   detectWeightBits,
   type Feeds,
   injectAdapter,
@@ -35,6 +37,9 @@ const { values, positionals } = parseArgs({
     dropout: { type: "string", default: "0.1" },
     compute: { type: "string", default: "float32" },
     recompute: { type: "boolean", default: false },
+    warmup: { type: "string", default: "2" },
+    device: { type: "string", default: "cpu" },
+    model: { type: "string" },
   },
 });
 const shape = shapes[(positionals[0] ?? "mini") as ShapeName];
@@ -42,9 +47,11 @@ const dropout = Number(values.dropout);
 const folder = await mkdtemp(join(tmpdir(), "onnx-peft-bench-"));
 try {
   const config = { ...shape.config, hidden_dropout_prob: dropout, attention_probs_dropout_prob: dropout };
-  await writeRandomModel(folder, config);
+  const place = values.model ?? folder;
+  if (!existsSync(join(place, "model.safetensors"))) await writeRandomModel(place, config);
+  await writeFile(join(place, "config.json"), JSON.stringify(config));
   const task = sequenceClassification({ labels: ["no", "yes"] });
-  const model = await loadTextModel({ model: folder }, task.head);
+  const model = await loadTextModel({ model: place }, task.head);
   const quantized = async () => {
     const file = createTensorFile(join(folder, "int8.weights"));
     const plan = createInt8Plan(model.model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
@@ -71,6 +78,7 @@ try {
     optimizer: { type: "adamw", learningRate: 1e-4 },
     seed: 1,
     threads: Number(values.threads),
+    device: values.device as Device,
   });
   const random = createRandom(2);
   const perRun = Math.max(1, Math.floor(Number(values.micro) / shape.tokens));
@@ -99,7 +107,7 @@ try {
     peak = result.peakRssBytes;
   }
   await engine.close();
-  const counted = times.slice(2).sort((a, b) => a - b);
+  const counted = times.slice(Number(values.warmup)).sort((a, b) => a - b);
   const medianMs = counted[counted.length >> 1] ?? Number.NaN;
   const figures: StepFigures = {
     medianMs,

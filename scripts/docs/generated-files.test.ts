@@ -121,6 +121,7 @@ test("README.md holds the examples, what is supported and the measured tables", 
     "table:quickstart": resultsSection(results, "quickstart"),
     "table:step": resultsSection(results, "step"),
     "table:epoch": resultsSection(results, "epoch"),
+    "table:device": resultsSection(results, "device"),
   };
   await expectFile("README.md", fillBlocks(await read("README.md"), blocks));
 });

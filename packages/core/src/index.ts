@@ -249,7 +249,9 @@ export { confusionMatrixChart } from "./report/confusion-matrix-chart.ts";
 export { htmlReport } from "./report/html-report.ts";
 export { lineChart } from "./report/line-chart.ts";
 export { type ScatterChartOptions, type ScatterPoint, scatterChart } from "./report/scatter-chart.ts";
+export { type Device, onDevice } from "./runtime/device.ts";
 export { onnxruntimeNode } from "./runtime/onnxruntime-node.ts";
+export type { Placement } from "./runtime/placement.ts";
 export type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime/runtime.ts";
 export {
   type ActivationDensity,
@@ -299,6 +301,7 @@ export type { StartTensor } from "./train/search/search-result.ts";
 export { buildSeveralEvaluation, buildSeveralProgram } from "./train/several-program.ts";
 export { type SeveralRun, type SeveralTraining, trainSeveral } from "./train/train-several.ts";
 export {
+  type DeviceEvent,
   type Int8Event,
   type Metrics,
   type PrefixEvent,

@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { encodeSafetensors, peakRss, type TrainEvent, tensorFrom } from "@onnx-peft/core";
+import { type Device, encodeSafetensors, peakRss, type TrainEvent, tensorFrom } from "@onnx-peft/core";
 import {
   type ClassificationSample,
   encodeRows,
@@ -41,6 +41,8 @@ export interface CompareOptions {
   readonly epochs: number;
   /** Arithmetic of the frozen layers while LoRA trains. */
   readonly compute: "float32" | "int8";
+  /** Where LoRA trains. */
+  readonly device: Device;
   readonly folder: string;
   readonly onEvent?: (event: TrainEvent) => void;
   readonly onPhase?: (name: string) => void;
@@ -128,6 +130,7 @@ export async function compare(data: GlossClassification, options: CompareOptions
         // Definitions are short: small runs of equal lengths pad least.
         microBatchTokens: 256,
         seed: options.seed,
+        device: options.device,
         maxGradNorm: 1,
         optimizer: { type: "adamw", learningRate, weightDecay: 0.01 },
         schedule: { type: "linear", warmupRatio: 0.06 },

@@ -1,5 +1,7 @@
 import * as ort from "onnxruntime-node";
 import { PeftError } from "../errors.ts";
+import { deviceUnavailable } from "./device-unavailable.ts";
+import { observePlacement } from "./observe-placement.ts";
 import type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "./runtime.ts";
 
 /**
@@ -10,8 +12,11 @@ import type { Feeds, OpenOptions, Outputs, Runtime, RuntimeSession, RuntimeTenso
 export const onnxruntimeNode: Runtime = {
   name: "onnxruntime-node",
   async open(model, options = {}) {
-    const session = await create(model, options);
-    return wrap(session);
+    if (!options.recordPlacement) return wrap(await create(model, options));
+    return observePlacement(async (profile) => {
+      const session = await create(model, { ...options, profile });
+      return { ...wrap(session), endProfiling: () => session.endProfiling() };
+    });
   },
 };
 
@@ -64,10 +69,20 @@ async function create(model: Uint8Array | string, options: OpenOptions): Promise
     ...(options.threads === undefined ? {} : { intraOpNumThreads: options.threads }),
     ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
   };
+  // The binding leaves out providers it was built without, with a line on the console.
+  const built = new Set(ort.listSupportedBackends().map(({ name }) => name));
+  const absent = options.providers?.find((provider) => !built.has(provider));
+  if (absent !== undefined) throw deviceUnavailable(absent, `it was built with [${[...built].join(", ")}]`);
   try {
     if (typeof model === "string") return await ort.InferenceSession.create(model, sessionOptions);
     return await ort.InferenceSession.create(model, sessionOptions);
   } catch (cause) {
+    const [provider = "cpu"] = options.providers ?? [];
+    if (provider !== "cpu") {
+      // Imported when it is needed: the process that trains otherwise does without the modules that build graphs.
+      const { providerStarts } = await import("./provider-starts.ts");
+      if (!(await providerStarts(provider))) throw deviceUnavailable(provider, cause);
+    }
     throw new PeftError(
       "RUNTIME_OPEN",
       `ONNX Runtime refused the graph: ${cause instanceof Error ? cause.message : String(cause)}`,

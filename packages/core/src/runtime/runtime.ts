@@ -1,4 +1,5 @@
 import type { ElementType } from "../onnx/element-type.ts";
+import type { Placement } from "./placement.ts";
 
 /** A tensor at the engine's door: typed array, element type, dimensions. */
 export interface RuntimeTensor {
@@ -14,6 +15,8 @@ export type Outputs = Record<string, RuntimeTensor>;
 export interface RuntimeSession {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
+  /** Where the nodes ran, once a session opened with `recordPlacement` has run. */
+  readonly placement?: Placement | undefined;
   /** Runs the graph. Only the named outputs are computed and copied; default all. */
   run(feeds: Feeds, outputs?: readonly string[]): Promise<Outputs>;
   close(): Promise<void>;
@@ -33,6 +36,8 @@ export interface OpenOptions {
   readonly providers?: readonly string[];
   /** The engine writes nothing to the console; its errors come as exceptions either way. Default false. */
   readonly quiet?: boolean;
+  /** The first run is observed, for `placement`. Default false. */
+  readonly recordPlacement?: boolean;
   /** Writes a kernel profile with this file prefix. */
   readonly profile?: string;
 }

@@ -15,7 +15,7 @@ import { readModel } from "../onnx/read.ts";
 import { toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import type { Feeds, RuntimeTensor } from "../runtime/runtime.ts";
+import type { Feeds, Runtime, RuntimeTensor } from "../runtime/runtime.ts";
 import { openBuilder } from "./run-graph.ts";
 
 type Tensors = ReadonlyMap<string, TensorData>;
@@ -48,12 +48,13 @@ function feedOf(tensor: TensorData): RuntimeTensor {
  * Compares an export with the numbers of PyTorch in the `golden.safetensors` beside it (made by parity/generators): its
  * outputs, the loss sum(mean(output * cotangent)), and the gradients of LoRA on every linear layer or of every weight.
  * @param file path of the ONNX file.
+ * @param runtime default ONNX Runtime on the CPU.
  * @throws PeftError as reading, injecting and differentiating do
  */
-export async function compareWithGolden(file: string): Promise<GoldenComparison> {
+export async function compareWithGolden(file: string, runtime: Runtime = onnxruntimeNode): Promise<GoldenComparison> {
   const { tensors } = await readSafetensors(join(dirname(file), "golden.safetensors"));
   const model = await readModel(file);
-  const session = await onnxruntimeNode.open(encodeModel(model), { threads: 1 });
+  const session = await runtime.open(encodeModel(model), { threads: 1 });
   const given: Feeds = Object.fromEntries(
     session.inputNames.map((name) => [name, feedOf(required(tensors, `input.${name}`, file))]),
   );
@@ -72,7 +73,7 @@ export async function compareWithGolden(file: string): Promise<GoldenComparison>
   const [losses, gradients]: Record<string, number>[] = [{}, {}];
   const missing: string[] = [];
   for (const group of names) {
-    const result = await compareGroup(model, group, tensors, given);
+    const result = await compareGroup(model, group, tensors, given, runtime);
     (losses as Record<string, number>)[group] = result.loss;
     (gradients as Record<string, number>)[group] = result.gradient;
     missing.push(...result.missing);
@@ -118,7 +119,7 @@ function inject(model: Model, group: string, tensors: Tensors): AdaptedGraph {
   return injectAdapter(model, { method: lora, config, sites: targets });
 }
 
-async function compareGroup(model: Model, group: string, tensors: Tensors, given: Feeds) {
+async function compareGroup(model: Model, group: string, tensors: Tensors, given: Feeds, runtime: Runtime) {
   const adapted = inject(model, group, tensors);
   const { g, parameters } = adapted;
   const terms: Value[] = [];
@@ -149,7 +150,7 @@ async function compareGroup(model: Model, group: string, tensors: Tensors, given
     const data = adapter ? toFloat32Array(adapter) : (values?.get(name) ?? new Float32Array());
     feeds[name] = { type: "float32", dims: shape, data };
   }
-  const session = await openBuilder(g);
+  const session = await openBuilder(g, runtime);
   const result = await session.run(
     Object.fromEntries(session.inputNames.map((name) => [name, feeds[name] as RuntimeTensor])),
   );

@@ -16,5 +16,6 @@ export { mutateJson, mutateSafetensors, mutateWithWords } from "./fuzz/mutate-te
 export { type FuzzTarget, promise } from "./fuzz/target.ts";
 export { type FuzzLimits, type Outcome, tryInput } from "./fuzz/try-input.ts";
 export { compareWithGolden, type GoldenComparison } from "./golden-export.ts";
+export { type GoldenModel, goldenGradients } from "./golden-model.ts";
 export { awayFrom, gradientAt, type Point } from "./gradient-at.ts";
 export { openBuilder, runBuilder } from "./run-graph.ts";

@@ -3,6 +3,7 @@ import { recomputeBlocks } from "../autodiff/recompute/recompute-blocks.ts";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
 import { estimateMemory, type MemoryEstimate } from "../memory/estimate.ts";
+import { freeMemory } from "../memory/free-memory.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { dropoutPoolBytes, symbolSizes } from "./dropout-feeds.ts";
@@ -51,16 +52,26 @@ export async function estimateRun<Sample>(
   });
 }
 
+/** Bytes that a run may take; null where nothing limits it, or where nobody says what is free: on a GPU. */
+export function memoryLimit({
+  availableMemory,
+  device,
+}: Pick<TrainOptions, "availableMemory" | "device">): number | null {
+  if (availableMemory === "unlimited") return null;
+  return availableMemory ?? (device === "cpu" ? freeMemory() : null);
+}
+
 /**
  * Refuses a run that would not fit into memory, before anything is started, and names settings that would.
- * @param availableBytes that the training process may take.
+ * @param availableBytes that it may take; null for no limit.
  * @throws PeftError MEMORY_EXCEEDED
  */
 export async function checkMemory<Sample>(
   run: TrainingRun<Sample>,
   options: TrainOptions,
-  availableBytes: number,
+  availableBytes: number | null,
 ): Promise<void> {
+  if (availableBytes === null) return;
   const { totalBytes, weightBytes } = await estimateRun(run, options);
   if (totalBytes <= availableBytes) return;
   const fitting = await settingsThatFit(run, options, availableBytes);

@@ -36,7 +36,7 @@ export async function createEngineProcess(
   const exchangeFolder = await mkdtemp(join(tmpdir(), "onnx-peft-"));
   const removeFolder = (): Promise<void> => rm(exchangeFolder, { recursive: true, force: true });
   try {
-    const { child, call, end, whenGone } = start();
+    const { child, call, end, whenGone } = start(setup.device === "cuda" ? FLOAT32 : {});
     try {
       // The process comes up while its files are written.
       await call("open", await layOut(setup, exchangeFolder));
@@ -114,11 +114,15 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+/** CUDA's libraries round float32 products to TF32 unless this says otherwise; whoever wants that sets it to 1. */
+const FLOAT32 = { NVIDIA_TF32_OVERRIDE: "0" } as const;
+
 /** Starts the child and keeps the book of open calls. */
-function start() {
+function start(environment: Readonly<Record<string, string>>) {
   const child = fork(childPath(), [], {
     serialization: "advanced",
     execArgv: [],
+    env: { ...environment, ...process.env },
     stdio: ["ignore", "ignore", "pipe", "ipc"],
   });
   const waiting = new Map<number, Waiting>();

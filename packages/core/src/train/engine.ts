@@ -1,5 +1,7 @@
 import { PeftError } from "../errors.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
+import { type Device, onDevice } from "../runtime/device.ts";
+import type { Placement } from "../runtime/placement.ts";
 import type { Feeds, Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
 import { createDropoutFeeds, symbolSizes } from "./dropout-feeds.ts";
 import { type GraphFile, type GraphPath, openableGraph } from "./graph-file.ts";
@@ -31,6 +33,8 @@ export interface EngineSetup<G extends AnyGraph = AnyGraph> {
   readonly groups?: readonly ParameterGroup[];
   readonly seed: number | string;
   readonly threads?: number;
+  /** Where the graphs run. Default "cpu". */
+  readonly device?: Device;
   /** Steps of the whole training, for methods with a schedule. Default 0. */
   readonly totalSteps?: number;
   /** Where the program trains several adapters at once: what each of them needs, by name, in the place of the four above. */
@@ -64,6 +68,8 @@ export interface StepResult extends MemberResult {
   /** Resident memory of the engine's process, now and at its highest. */
   readonly rssBytes: number;
   readonly peakRssBytes: number;
+  /** Where the nodes of the training graph run, on another device than the CPU. */
+  readonly placement?: Placement;
 }
 
 /** Parameters, optimiser state and the state of the method's hooks, as copies. */
@@ -97,14 +103,15 @@ const stateName = (member: string, name: string): string =>
  * An engine in the calling thread. `run` blocks it: for tests, scripts and the child process itself. Each graph is opened
  * once, whatever shapes it will see.
  *
- * @throws PeftError PARAMETER, RUNTIME_OPEN, CONFIG_INVALID, PARAMETER_GROUP_INVALID; from `step` NOT_FINITE, EMPTY_BATCH,
+ * @throws PeftError PARAMETER, RUNTIME_OPEN, DEVICE_UNAVAILABLE, CONFIG_INVALID, PARAMETER_GROUP_INVALID; from `step` NOT_FINITE, EMPTY_BATCH,
  *   DROPOUT_SIZE, FEED_NAMES, RUNTIME_RUN
  * @example
  * const engine = await createEngine(onnxruntimeNode, { training, parameters, optimizer, seed: 42 });
  * const { loss } = await engine.step({ step: 0, runs: [feeds], learningRateScale: 1 });
  */
-export async function createEngine(runtime: Runtime, setup: EngineSetup): Promise<Engine> {
-  const { training, evaluation } = setup;
+export async function createEngine(engine: Runtime, setup: EngineSetup): Promise<Engine> {
+  const { training, evaluation, device = "cpu" } = setup;
+  const runtime = onDevice(engine, device);
   const tensors: EngineTensors = new Map(
     Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: floats(t, name).slice() }]),
   );
@@ -124,6 +131,7 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
     const { externalDataFolder } = graph;
     const session = await runtime.open(await openableGraph(graph), {
       purpose,
+      recordPlacement: device !== "cpu" && purpose === "training",
       ...(setup.threads === undefined ? {} : { threads: setup.threads }),
       ...(externalDataFolder === undefined ? {} : { externalDataFolder }),
     });
@@ -225,12 +233,14 @@ export async function createEngine(runtime: Runtime, setup: EngineSetup): Promis
         results[name] = result;
       }
       kept = pick(keptNames); // tensors may have grown
+      const { placement } = trainingSession;
       return {
         ...together(Object.values(results)),
         members: results,
         elapsedMs: performance.now() - started,
         rssBytes: process.memoryUsage.rss(),
         peakRssBytes: peakRss(),
+        ...(placement ? { placement } : {}),
       };
     },
     async evaluate(feeds) {

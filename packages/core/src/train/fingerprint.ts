@@ -18,8 +18,8 @@ async function hashOf(bytes: Uint8Array): Promise<string> {
 /**
  * What must be equal for a checkpoint to be continued: options, parameter groups, number of samples, names and shapes of
  * parameters, the training graph with the weights embedded in it, and the probabilities of its dropout. Weights in files and the samples themselves are
- * taken on trust: reading them all would cost more than they are worth. Threads, isolation and recomputation may change; another
- * number of threads may change the last bits of results, and so may a cache of activations, unless it rounds to float16.
+ * taken on trust: reading them all would cost more than they are worth. Threads, device, isolation and recomputation may change; another
+ * number of threads or device may change the last bits of results, and so may a cache of activations, unless it rounds to float16.
  */
 export async function fingerprintOf<Sample>(
   run: TrainingRun<Sample>,
@@ -27,6 +27,7 @@ export async function fingerprintOf<Sample>(
 ): Promise<Record<string, unknown>> {
   const {
     threads: _threads,
+    device: _device,
     isolation: _isolation,
     recompute: _recompute,
     availableMemory: _memory,

@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import type { Device } from "../runtime/device.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
 import { createEngine } from "./engine.ts";
@@ -13,6 +14,8 @@ export interface ForwardRunOptions {
   /** "process" (default) keeps the caller's event loop and memory free; "inline" runs in the calling thread. */
   readonly isolation?: "process" | "inline";
   readonly threads?: number;
+  /** Default "cpu". */
+  readonly device?: Device;
   /** Stops between two batches with the signal's reason as the error. */
   readonly signal?: AbortSignal;
   /** Called after every batch. */
@@ -28,10 +31,10 @@ export interface ForwardRun extends AsyncDisposable {
 /** Opens a program for some runs; the process with the weights ends when it is disposed of. */
 export async function openForward(
   program: EvaluationProgram,
-  { parameters = {}, isolation = "process", threads, signal, onBatch }: ForwardRunOptions = {},
+  { parameters = {}, isolation = "process", threads, device = "cpu", signal, onBatch }: ForwardRunOptions = {},
 ): Promise<ForwardRun> {
   signal?.throwIfAborted();
-  const setup = { evaluation: program, parameters, seed: 0, ...(threads === undefined ? {} : { threads }) };
+  const setup = { evaluation: program, parameters, seed: 0, device, ...(threads === undefined ? {} : { threads }) };
   const names = new Set(program.inputs.map((v) => v.name));
   const engine = isolation === "inline" ? await createEngine(onnxruntimeNode, setup) : await createEngineProcess(setup);
   return {

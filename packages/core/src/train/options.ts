@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { optimizerConfig } from "../optim/optimizer-config.ts";
 import { scheduleConfig } from "../optim/schedule.ts";
+import { devices } from "../runtime/device.ts";
 
 const prefixCacheConfig = z.union([
   z.enum(["off", "memory"]),
@@ -55,12 +56,18 @@ export const trainOptions = z.strictObject({
   /** Evaluations without improvement before the run stops; never by default. */
   earlyStoppingPatience: z.int().positive().optional(),
   /**
-   * Bytes that the training process may take; default what is free when it starts (of the control group, or the machine). A
-   * run whose estimate is above is refused. "unlimited" turns that off.
+   * Bytes that the training process may take, or on a GPU its memory there; default what is free when it starts (of the control
+   * group, or the machine), and nothing on a GPU. A run whose estimate is above is refused. "unlimited" turns that off.
    */
   availableMemory: z.union([z.number().positive(), z.literal("unlimited")]).optional(),
   /** Threads of the engine; default: its own choice. */
   threads: z.int().positive().optional(),
+  /**
+   * Where training and evaluation run: "cuda" on an NVIDIA GPU, "webgpu" on any. What a GPU has no kernel for runs on the CPU; the
+   * "device" event says what. A GPU wants larger runs than a CPU: `microBatchTokens` of 16,384 or so. "cuda" computes products in
+   * float32, not TF32, unless the environment sets NVIDIA_TF32_OVERRIDE (inline: only where it sets it to 0).
+   */
+  device: z.enum(devices).default("cpu"),
   /** "process" keeps the caller's event loop free; "inline" trains in the calling thread. */
   isolation: z.enum(["process", "inline"]).default("process"),
 });

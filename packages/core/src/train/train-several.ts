@@ -1,10 +1,9 @@
 import type { z } from "zod";
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
-import { freeMemory } from "../memory/free-memory.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
-import { checkMemory } from "./check-memory.ts";
+import { checkMemory, memoryLimit } from "./check-memory.ts";
 import { createEngine } from "./engine.ts";
 import { type FileEngine, withFiles } from "./engine-files.ts";
 import { createEngineProcess } from "./engine-process.ts";
@@ -25,6 +24,7 @@ const sharedFields = {
   recompute: true,
   availableMemory: true,
   threads: true,
+  device: true,
   isolation: true,
   saveSteps: true,
 } as const;
@@ -74,9 +74,9 @@ export interface SeveralRun<Sample> extends Pick<TrainingRun<Sample>, "evaluatio
 export async function trainSeveral<Sample>(run: SeveralRun<Sample>): Promise<Record<string, TrainingResult>> {
   const options = parseConfig(severalOptions, run.options ?? {}, "options of several trainings");
   const trainings = memberRuns(run, options);
-  if (options.availableMemory !== "unlimited") {
+  const limit = memoryLimit(options);
+  if (limit !== null) {
     const together = unitedRun(run, trainings, options);
-    const limit = options.availableMemory ?? freeMemory();
     await checkMemory(together, parseConfig(trainOptions, together.options, "training options"), limit);
   }
   const engine = await openSeveralEngine(run, options, trainings);
@@ -150,6 +150,7 @@ function memberRuns<Sample>(run: SeveralRun<Sample>, options: SharedOptions): Ma
     microBatchTokens: Math.max(1, Math.floor(options.microBatchTokens / expected.length)),
     recompute: options.recompute,
     isolation: options.isolation,
+    device: options.device,
     availableMemory: "unlimited",
     saveSteps: options.saveSteps ?? Math.max(1, Math.min(...epochs)),
   };
@@ -236,6 +237,7 @@ async function openSeveralEngine<Sample>(
     seed: options.seed,
     members: Object.fromEntries(members),
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    device: options.device,
   };
   return options.isolation === "inline"
     ? withFiles(await createEngine(onnxruntimeNode, setup))

@@ -1,11 +1,10 @@
 import { parseConfig } from "../config/parse-config.ts";
 import { PeftError } from "../errors.ts";
-import { freeMemory } from "../memory/free-memory.ts";
 import { learningRateAt } from "../optim/schedule.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import { batchCount } from "./batch-order.ts";
 import { type Batch, createBatches } from "./batches.ts";
-import { checkMemory } from "./check-memory.ts";
+import { checkMemory, memoryLimit } from "./check-memory.ts";
 import { earlyStoppingNext } from "./early-stopping.ts";
 import { createEngine } from "./engine.ts";
 import { type FileEngine, withFiles } from "./engine-files.ts";
@@ -21,6 +20,7 @@ import { openRunFolder, type RunFolder, startState, type TrainerState } from "./
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
 export type {
+  DeviceEvent,
   Int8Event,
   Metrics,
   PrefixEvent,
@@ -36,7 +36,7 @@ export type {
  * of a run without interruption (on the same machine, with the same number of threads). Nothing is saved after a step
  * that went wrong.
  *
- * @throws PeftError NO_PREFIX (with `prefixCache`), MEMORY_EXCEEDED (naming settings that would fit), NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
+ * @throws PeftError DEVICE_UNAVAILABLE, NO_PREFIX (with `prefixCache`), MEMORY_EXCEEDED (naming settings that would fit), NOT_FINITE (naming step and node), ENGINE_CRASHED, CONFIG_INVALID, NO_DATA, METRIC_MISSING,
  *   EMPTY_BATCH; RESUME_MISMATCH, CHECKPOINT_INVALID and METRICS_LOG_INVALID when the folder cannot be continued
  * @example
  * const result = await train({ training, parameters, data, options: { optimizer: { type: "adamw", learningRate: 1e-3 } } });
@@ -63,9 +63,7 @@ export async function trainOver<Sample>(
   const started = performance.now();
   const options = parseConfig(trainOptions, run.options, "training options");
   checkRun(run, options);
-  if (options.availableMemory !== "unlimited") {
-    await checkMemory(run, options, options.availableMemory ?? freeMemory());
-  }
+  await checkMemory(run, options, memoryLimit(options));
   const { stepsPerEpoch, totalSteps } = stepCounts(run.data.samples.length, options);
   const folder = await ground.openFolder(options);
   const resumed = folder ? await folder.load() : null;
@@ -94,6 +92,7 @@ export async function trainOver<Sample>(
 
     let batch = isLate() ? null : await prepare(state.step);
     let cancelled = false;
+    const firstStep = state.step;
     while (batch) {
       if (run.signal?.aborted) {
         cancelled = true;
@@ -123,6 +122,9 @@ export async function trainOver<Sample>(
       };
       history.losses.push(result.loss);
       log?.append(stepRecord(report));
+      if (result.placement && state.step === firstStep + 1) {
+        run.onEvent?.({ type: "device", step: state.step, device: options.device, ...result.placement });
+      }
       run.onEvent?.(progress({ ...report, samples: batch.samples, tokens: batch.realTokens }));
 
       const isDue = (every = stepsPerEpoch): boolean => state.step === totalSteps || state.step % every === 0;
@@ -198,6 +200,7 @@ async function openEngine<Sample>(
     seed: options.seed,
     totalSteps,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    device: options.device,
   };
   return options.isolation === "inline"
     ? withFiles(await createEngine(onnxruntimeNode, setup))

@@ -2,6 +2,8 @@ import type { ProductError } from "../int8/measure-errors.ts";
 import type { WeightBits } from "../int8/quantize-columns.ts";
 import type { Shape } from "../onnx/ir.ts";
 import type { ParameterGroup } from "../optim/optimizer-config.ts";
+import type { Device } from "../runtime/device.ts";
+import type { Placement } from "../runtime/placement.ts";
 import type { Feeds, Outputs, RuntimeTensor } from "../runtime/runtime.ts";
 import type { CalibrationEvent } from "./calibration/calibrate-start.ts";
 import type { TrainOptionsInput } from "./options.ts";
@@ -54,12 +56,20 @@ export interface PrefixEvent {
   readonly workShare: number;
 }
 
+/** What of the training graph runs on the GPU that was asked for, and what on the CPU: comes after the first step, once. */
+export interface DeviceEvent extends Placement {
+  readonly type: "device";
+  readonly step: number;
+  readonly device: Device;
+}
+
 /** After a step "progress" comes first, then "evaluation", then "checkpoint". */
 export type TrainEvent =
   | ProgressEvent
   | CalibrationEvent
   | Int8Event
   | PrefixEvent
+  | DeviceEvent
   | {
       readonly type: "evaluation";
       readonly step: number;

@@ -47,7 +47,7 @@ export async function textStart<Sample, C extends object>(
     chosen.map((sample) => task.lengthOf(sample)),
     { maxTokens: data.batchTokens ?? options.microBatchTokens ?? 512 },
   );
-  const { isolation, threads, seed } = options;
+  const { isolation, threads, device, seed } = options;
   return calibrateStart(model, {
     ...rest,
     method,
@@ -58,6 +58,7 @@ export async function textStart<Sample, C extends object>(
     loss: (adapted) => task.loss(taskGraph(adapted, task.head)),
     ...(isolation === undefined ? {} : { isolation }),
     ...(threads === undefined ? {} : { threads }),
+    ...(device === undefined ? {} : { device }),
     ...(seed === undefined ? {} : { seed }),
   });
 }

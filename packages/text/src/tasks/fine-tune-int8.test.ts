@@ -76,3 +76,14 @@ test("in a process of its own: the same numbers", async () => {
   const [inline, apart] = [await tune("int8", "inline"), await tune("int8", "process")];
   expect(apart.tuned.training.losses).toEqual(inline.tuned.training.losses);
 });
+
+test("8 bits are for the CPU: a GPU has no kernel for them", async () => {
+  const task = sequenceClassification({ labels: ["ab", "ba"] });
+  const model = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const options = { device: "cuda", optimizer: { type: "adamw", learningRate: 0.002 } } as const;
+  const adapter = { r: 4, targetModules: "all-linear" } as const;
+  await expect(fineTune({ model, task, train: samples, compute: "int8", adapter, options })).rejects.toMatchObject({
+    code: "CONFIG_INVALID",
+    message: expect.stringMatching(/on the device "cuda", received "int8".*CPU only/),
+  });
+});

@@ -4,6 +4,7 @@ import {
   buildEvaluationProgram,
   createEngine,
   createEngineProcess,
+  type Device,
   type EvaluationProgram,
   importGraph,
   type Metrics,
@@ -30,6 +31,8 @@ export interface Predictor<Sample> extends AsyncDisposable {
 export interface EngineOptions {
   /** Threads of the engine; default: its own choice. */
   readonly threads?: number;
+  /** Default "cpu". */
+  readonly device?: Device;
   /** "process" (default) keeps the caller's event loop free; "inline" runs in the calling thread. */
   readonly isolation?: "process" | "inline";
 }
@@ -44,8 +47,8 @@ interface PredictorParts<Sample> extends EngineOptions {
 
 /** A predictor over an evaluation program. */
 export function createPredictor<Sample>(parts: PredictorParts<Sample>): Predictor<Sample> {
-  const { task, config, padId, program, parameters, threads, isolation = "process" } = parts;
-  const setup = { evaluation: program, parameters, seed: 0, ...(threads === undefined ? {} : { threads }) };
+  const { task, config, padId, program, parameters, threads, device = "cpu", isolation = "process" } = parts;
+  const setup = { evaluation: program, parameters, seed: 0, device, ...(threads === undefined ? {} : { threads }) };
   const start = async () =>
     isolation === "inline" ? createEngine(onnxruntimeNode, setup) : createEngineProcess(setup);
   let engine: ReturnType<typeof start> | undefined;

@@ -33,7 +33,7 @@ export interface CalibrationEvent {
 
 /** What {@link calibrateStart} needs to know. */
 export interface CalibrateStartOptions<C extends object = object>
-  extends Pick<ForwardRunOptions, "isolation" | "threads" | "signal"> {
+  extends Pick<ForwardRunOptions, "isolation" | "threads" | "device" | "signal"> {
   readonly method: Method<C>;
   readonly config: AdapterConfigInput<C>;
   /** Read once, or several times: for components until they are found, for matrices once per group of modules. */
@@ -127,10 +127,11 @@ async function collect<C extends object>(
   });
   const progress = { batches: 0, ready: 0 };
   const report = (): void => run.onEvent?.({ type: "calibration", step: 0, modules: wanted.length, ...progress });
-  const { isolation, threads, signal } = run;
+  const { isolation, threads, device, signal } = run;
   const options: ForwardRunOptions = {
     ...(isolation === undefined ? {} : { isolation }),
     ...(threads === undefined ? {} : { threads }),
+    ...(device === undefined ? {} : { device }),
     ...(signal === undefined ? {} : { signal }),
     onBatch() {
       progress.batches++;

@@ -139,9 +139,9 @@ const feedsOf = ({ inputs }: EvaluationProgram | TrainingProgram, feeds: Feeds):
 
 function openLower(
   evaluation: EvaluationProgram,
-  { isolation, threads, seed }: TrainOptions,
+  { isolation, threads, device, seed }: TrainOptions,
 ): Promise<Pick<Engine, "evaluate" | "close">> {
-  const setup = { evaluation, parameters: {}, seed, ...(threads === undefined ? {} : { threads }) };
+  const setup = { evaluation, parameters: {}, seed, device, ...(threads === undefined ? {} : { threads }) };
   return isolation === "inline" ? createEngine(onnxruntimeNode, setup) : createEngineProcess(setup);
 }
 

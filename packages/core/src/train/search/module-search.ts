@@ -44,7 +44,7 @@ export interface ModuleSearch<Sample> {
   readonly data: TrainingData<Sample>;
   /** Class of a sample; both parts get the same shares. Default: a plain random split. */
   readonly classOf?: (sample: Sample) => string | number;
-  /** Batch size, micro-batches, optimiser and schedule of the weights, seed, clipping, threads and isolation count. */
+  /** Batch size, micro-batches, optimiser and schedule of the weights, seed, clipping, threads, device and isolation count. */
   readonly options: TrainOptionsInput;
   readonly groups?: (parameters: readonly string[]) => ParameterGroup[];
   /** Where the state goes at every look; an interrupted search in it goes on. */
@@ -224,6 +224,7 @@ async function openEngine(
       [GATE]: { optimizer: { type: "adamw" as const, learningRate, weightDecay, betas }, seed, totalSteps },
     },
     ...(options.threads === undefined ? {} : { threads: options.threads }),
+    device: options.device,
   };
   return options.isolation === "inline"
     ? withFiles(await createEngine(onnxruntimeNode, setup))

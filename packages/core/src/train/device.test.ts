@@ -1,0 +1,83 @@
+import { existsSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
+import type { OpenOptions, Runtime } from "../runtime/runtime.ts";
+import { memoryLimit } from "./check-memory.ts";
+import { createEngine } from "./engine.ts";
+import { fingerprintOf } from "./fingerprint.ts";
+import { trainOptions } from "./options.ts";
+import { collateTiny, tinyEvaluation, tinyParameters, tinyProgram, tinyRun, tinySamples } from "./testing/tiny-task.ts";
+import { type TrainEvent, train } from "./trainer.ts";
+
+const optimizer = { type: "adamw", learningRate: 0.02 } as const;
+
+/** Writes down what it is asked to open, and opens it on the CPU. */
+function recorder() {
+  const asked: OpenOptions[] = [];
+  const runtime: Runtime = {
+    name: "recorder",
+    async open(model, options = {}) {
+      asked.push(options);
+      return onnxruntimeNode.open(model, { ...options, providers: ["cpu"], threads: 1 });
+    },
+  };
+  return { asked, runtime };
+}
+
+test("training and evaluation are opened on the device, and steps say where nodes ran", async () => {
+  const { asked, runtime } = recorder();
+  const engine = await createEngine(runtime, {
+    ...{ training: tinyProgram(), evaluation: tinyEvaluation(), parameters: tinyParameters(), optimizer, seed: 1 },
+    device: "cuda",
+  });
+  const runs = [collateTiny(tinySamples(4))];
+  const { placement } = await engine.step({ step: 0, runs, learningRateScale: 1 });
+  await engine.close();
+  expect(asked.map(({ purpose, providers }) => ({ purpose, providers }))).toEqual([
+    { purpose: "training", providers: ["cuda", "cpu"] },
+    { purpose: "evaluation", providers: ["cuda", "cpu"] },
+  ]);
+  expect(placement).toMatchObject({ deviceNodes: 0, copies: 0 });
+  expect(placement?.cpuNodes).toBeGreaterThan(20);
+});
+
+test("on the CPU nothing is profiled", async () => {
+  const { asked, runtime } = recorder();
+  const setup = { training: tinyProgram(), parameters: tinyParameters(), optimizer, seed: 1 };
+  const engine = await createEngine(runtime, setup);
+  const result = await engine.step({ step: 0, runs: [collateTiny(tinySamples(4))], learningRateScale: 1 });
+  await engine.close();
+  expect(asked).toMatchObject([{ recordPlacement: false }]);
+  expect(result).not.toHaveProperty("placement");
+});
+
+test("a device that does not exist is refused by name", async () => {
+  const options = { device: "gpu", optimizer } as never;
+  await expect(train(tinyRun({ options }))).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+});
+
+describe.skipIf(existsSync("/dev/nvidiactl"))("without the device", () => {
+  test.each(["inline", "process"] as const)("nothing is trained on the CPU in its place (%s)", async (isolation) => {
+    const events: TrainEvent[] = [];
+    const run = tinyRun({
+      options: { device: "cuda", isolation, optimizer },
+      onEvent: (event) => void events.push(event),
+    });
+    await expect(train(run)).rejects.toMatchObject({ code: "DEVICE_UNAVAILABLE", details: { provider: "cuda" } });
+    expect(events).toEqual([]);
+  });
+});
+
+test("a checkpoint of one device can be continued on another", async () => {
+  const run = tinyRun();
+  const on = (device: string) => fingerprintOf(run, trainOptions.parse({ ...run.options, device }));
+  expect(await on("webgpu")).toEqual(await on("cpu"));
+});
+
+test("free memory of the machine says nothing about that of a GPU", () => {
+  const limit = (options: object) => memoryLimit(trainOptions.parse({ optimizer, ...options }));
+  expect(limit({})).toBeGreaterThan(0);
+  expect(limit({ device: "cuda" })).toBeNull();
+  expect(limit({ device: "cuda", availableMemory: 5e9 })).toBe(5e9);
+  expect(limit({ availableMemory: "unlimited" })).toBeNull();
+});
