@@ -51,7 +51,7 @@ const FUSIONS = [
 
 async function create(model: Uint8Array | string, options: OpenOptions): Promise<ort.InferenceSession> {
   const settings: Record<string, string> = { set_denormal_as_zero: "1" };
-  if (options.purpose !== "serving") settings["disable_prepacking"] = "1";
+  if (!(options.packWeights ?? options.purpose === "serving")) settings["disable_prepacking"] = "1";
   if (options.externalDataFolder !== undefined) {
     settings["model_external_initializers_file_folder_path"] = options.externalDataFolder;
   }

@@ -24,10 +24,15 @@ export interface RuntimeSession {
 
 export interface OpenOptions {
   /**
-   * "training": no pre-packing, least memory; no rewrites that change the last bits of results. "evaluation": the same with
+   * "training": least memory; no rewrites that change the last bits of results. "evaluation": the same with
    * them. "serving": weights packed for small batches. Default "training".
    */
   readonly purpose?: "training" | "evaluation" | "serving";
+  /**
+   * Constant weights are kept in the kernels' layout, in the place of the given one where all that read a weight want it so. Saves the
+   * packing in every run; float32 weights that are read in two directions are held twice. Default: for serving only.
+   */
+  readonly packWeights?: boolean;
   /** Threads inside an operator; default: what the engine chooses (physical cores). */
   readonly threads?: number;
   /** Folder that relative external-data locations of a graph given as bytes refer to. */

@@ -132,6 +132,7 @@ export async function createEngine(engine: Runtime, setup: EngineSetup): Promise
     const session = await runtime.open(await openableGraph(graph), {
       purpose,
       recordPlacement: device !== "cpu" && purpose === "training",
+      packWeights: purpose === "training" && (training?.packWeights ?? false),
       ...(setup.threads === undefined ? {} : { threads: setup.threads }),
       ...(externalDataFolder === undefined ? {} : { externalDataFolder }),
     });

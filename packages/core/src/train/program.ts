@@ -45,6 +45,8 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
   /** Inputs of parameters and state with a size that belongs to the adapter: virtual tokens make sequences, and masks, longer. */
   readonly sized: readonly Value[];
   readonly dropout: readonly DropoutSite[];
+  /** Frozen weights are packed for the kernels: for weights of 8 bits, which have a form for either direction. */
+  readonly packWeights: boolean;
   /** The loss compares samples with each other: a batch is one run. */
   readonly couplesSamples: boolean;
   /** Where several adapters are trained at once: the part of each, by name. */
@@ -106,6 +108,7 @@ export function buildTrainingProgram(
     inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
     sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
     dropout: g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) })),
+    packWeights: int8 !== undefined,
     couplesSamples: loss.couplesSamples ?? false,
   };
 }
