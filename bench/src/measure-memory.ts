@@ -1,16 +1,25 @@
+import { join } from "node:path";
 import {
   type AdapterConfigInput,
   buildAdapterProgram,
+  createInt8Plan,
   createRandom,
+  createTensorFile,
   crossEntropy,
+  detectWeightBits,
   estimateRun,
   type Feeds,
+  type Int8Plan,
   injectAdapter,
   lora,
   type MemoryEstimate,
   type Method,
   type Model,
+  onnxruntimeNode,
+  quantizeModel,
+  readModel,
   train,
+  writeModel,
 } from "@onnx-peft/core";
 import { loadTextModel, startValues } from "@onnx-peft/text";
 import type { MemoryShape } from "./memory-shapes.ts";
@@ -24,7 +33,18 @@ export interface MemoryFigures {
 
 const STEPS = 2;
 
+/** The model as it would come from a file: weights in files, in the shape's storage. */
 async function modelOf(folder: string, shape: MemoryShape): Promise<Model> {
+  const model = await floatModel(folder, shape);
+  if (!shape.storage) return model;
+  const path = join(folder, "quantized.onnx");
+  await writeModel(quantizeModel(model, { type: shape.storage }).model, path, {
+    externalData: { fileName: "quantized.onnx_data" },
+  });
+  return readModel(path);
+}
+
+async function floatModel(folder: string, shape: MemoryShape): Promise<Model> {
   if (shape.family === "llama") return randomDecoder(folder, shape);
   const config = {
     model_type: "bert",
@@ -38,6 +58,14 @@ async function modelOf(folder: string, shape: MemoryShape): Promise<Model> {
   };
   await writeRandomModel(folder, config);
   return (await loadTextModel({ model: folder }, { type: "sequence-classification", labels: 2 })).model;
+}
+
+/** 8-bit weights in a file, without calibration: what they are does not change the memory. */
+async function int8Plan(folder: string, model: Model): Promise<Int8Plan> {
+  const file = createTensorFile(join(folder, "int8.weights"));
+  const plan = createInt8Plan(model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
+  file.close();
+  return plan;
 }
 
 /** What is trained, where that is not LoRA of rank 8. */
@@ -60,7 +88,8 @@ export async function measureMemory(
   const { g } = adapted;
   const logits = g.value("logits");
   const labels = g.input("labels", "int64", logits.shape.slice(0, -1));
-  const training = buildAdapterProgram(adapted, crossEntropy(g, { logits, labels }));
+  const extras = shape.compute === "int8" ? { int8: await int8Plan(folder, model) } : {};
+  const training = buildAdapterProgram(adapted, crossEntropy(g, { logits, labels }), extras);
   const random = createRandom(2);
   const { batch, tokens } = shape;
   const int64 = (dims: readonly number[], below: number) => ({

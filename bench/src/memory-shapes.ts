@@ -11,6 +11,9 @@ export interface MemoryShape {
   readonly tokens: number;
   readonly microBatchTokens?: number;
   readonly recompute?: "blocks";
+  /** Storage of the frozen linear layers; default float32. */
+  readonly storage?: "int8" | "int4" | "nf4";
+  readonly compute?: "int8";
   readonly targetModules: readonly string[] | "all-linear";
 }
 
@@ -20,7 +23,10 @@ const mini = { family: "bert", hidden: 384, layers: 6, heads: 12, intermediate: 
 const base = { family: "bert", hidden: 768, layers: 12, heads: 12, intermediate: 3072, vocabulary: 30522 } as const;
 const llama = { family: "llama", hidden: 256, layers: 4, heads: 4, intermediate: 688, vocabulary: 16000 } as const;
 
-/** Ten shapes: small and large batches, long sequences, many layers, a large head, cut and whole, recomputed and not. */
+/**
+ * Small and large batches, long sequences, many layers, a large head, cut and whole, recomputed and not; 8-bit arithmetic and quantised
+ * bases.
+ */
 export const memoryShapes: readonly MemoryShape[] = [
   { title: "MiniLM, 16 x 128 in micro-batches", ...mini, batch: 16, tokens: 128, targetModules: queryValue },
   {
@@ -68,4 +74,18 @@ export const memoryShapes: readonly MemoryShape[] = [
     ...{ title: "Llama-like decoder, 4 x 128 whole, recomputed", ...llama, batch: 4, tokens: 128 },
     ...{ microBatchTokens: WHOLE, recompute: "blocks", targetModules: ["q_proj", "v_proj"] },
   },
+  ...(["mini", "base"] as const).map(
+    (name): MemoryShape => ({
+      ...(name === "mini"
+        ? { title: "MiniLM, int8 arithmetic, 16 x 128 in micro-batches", ...mini, batch: 16 }
+        : { title: "BERT-base, int8 arithmetic, 8 x 128 in micro-batches", ...base, batch: 8 }),
+      ...{ tokens: 128, compute: "int8", targetModules: queryValue },
+    }),
+  ),
+  ...(["int8", "int4", "nf4"] as const).map(
+    (storage): MemoryShape => ({
+      ...{ title: `BERT-base in ${storage}, 8 x 128 in micro-batches`, ...base, batch: 8, tokens: 128 },
+      ...{ storage, targetModules: queryValue },
+    }),
+  ),
 ];
