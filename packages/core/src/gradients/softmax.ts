@@ -1,6 +1,7 @@
 import { intAttribute } from "../onnx/infer/context.ts";
 import { positiveAxis, upTo } from "./axes.ts";
 import { dOutput, outputAt } from "./helpers.ts";
+import { pickedClasses } from "./picked-classes.ts";
 import { weightedGradientSum } from "./row-weights.ts";
 import { noGradient, type RuleContext, rule } from "./rule.ts";
 
@@ -25,11 +26,19 @@ export const softmax = {
     const sum = (isLast ? weightedGradientSum(c, y) : null) ?? g.reduceSum(g.mul(y, dY), axes);
     return [g.mul(y, g.sub(dY, sum))];
   }),
-  /** Y = X - log sum exp(X): dX = dY - exp(Y) * sum(dY). Saves Y. */
+  /**
+   * Y = X - log sum exp(X): dX = dY - exp(Y) * sum(dY). Saves Y. Where Y is used at picked classes alone ({@link pickedClasses}) their
+   * gradients are added to the second term in its place: of as many numbers as a vocabulary has, dY is neither made nor summed.
+   */
   LogSoftmax: rule([1, 24], (c) => {
     const { g } = c;
-    const [y, dY] = [outputAt(c), dOutput(c)];
-    return [g.sub(dY, g.mul(g.exp(y), g.reduceSum(dY, normalizedAxes(c))))];
+    const [y, dY, axes] = [outputAt(c), dOutput(c), normalizedAxes(c)];
+    const [axis = 0] = axes;
+    const picked = axes.length === 1 ? pickedClasses(c, y, axis) : null;
+    if (!picked) return [g.sub(dY, g.mul(g.exp(y), g.reduceSum(dY, axes)))];
+    const { indices, gradient } = picked;
+    const others = g.mul(g.exp(y), g.neg(g.reduceSum(gradient, axes)));
+    return [g.scatterElements(others, indices, gradient, axis, "add")];
   }),
   Hardmax: noGradient("constant almost everywhere"),
 };
