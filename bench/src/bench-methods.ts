@@ -40,8 +40,17 @@ function measured(entry: Entry) {
 }
 const reference = measured({ name: "LoRA", type: "LORA", config: { r: 8, alpha: 16 } });
 
+/** The entry for a model of the shape's width, where it must be told. */
+function fitted({ model }: StepShape, entry: Entry) {
+  const { type, config } = measured(entry);
+  return {
+    type,
+    config: "hiddenSize" in config ? { ...config, hiddenSize: Number(model.config["hidden_size"]) } : config,
+  };
+}
+
 async function costAt(shape: StepShape, entry: Entry): Promise<CostAt> {
-  const cost = await measureCost(shape, measured(entry), reference, steps);
+  const cost = await measureCost(shape, fitted(shape, entry), reference, steps);
   return { ...cost, stepRatio: cost.stepMs / cost.referenceMs };
 }
 

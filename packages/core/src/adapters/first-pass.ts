@@ -35,7 +35,9 @@ export function addFirstPass(
   const fits = ({ shape }: Value): boolean => shape.length === 3 && shape[0] === batch && shape[2] === width;
   const made = nodes.flatMap(({ outputs }) => outputs).filter((output) => g.has(`${FIRST}${output}`));
   const candidates = name === null ? made.reverse() : made.filter((output) => output === name);
-  const hidden = candidates.map((output) => g.value(`${FIRST}${output}`)).find(fits);
+  const fitting = candidates.map((output) => g.value(`${FIRST}${output}`)).filter(fits);
+  // A pooler reads a single token's vector, [batch, 1, width], behind the states of all.
+  const hidden = fitting.find(({ shape }) => shape[1] !== 1) ?? fitting[0];
   if (hidden) return { hidden, bindings };
   throw new PeftError(
     "HIDDEN_STATES",
