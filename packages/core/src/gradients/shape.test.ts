@@ -113,6 +113,24 @@ describe("Slice", () => {
     ));
 });
 
+describe("Slice by sizes of another input", () => {
+  // The last rows of a table, as many as there are tokens: T5's decoder takes its position bias so.
+  const lengthOf = (g: Builder, tokens: Value): Value => g.slice(g.shapeOf(tokens), [0], [1], [0]);
+  const far = 2 ** 31 - 1;
+  test.each([
+    { part: "[-length:]", bounds: (g: Builder, n: Value) => [g.neg(n), g.ints([far])] },
+    { part: "[:-length]", bounds: (g: Builder, n: Value) => [g.ints([0]), g.neg(n)] },
+    { part: "[length:]", bounds: (g: Builder, n: Value) => [n, g.ints([far])] },
+    { part: "[:length]", bounds: (g: Builder, n: Value) => [g.ints([0]), n] },
+  ])("$part", ({ bounds }) =>
+    checkGradient(
+      (g, [x, tokens]) => squared(g, g.op("Slice", [x!, ...bounds(g, lengthOf(g, tokens!)), g.ints([1])])[0]!),
+      [{ dims: [2, 7, 3] }, { dims: [3], type: "int64", data: [0, 0, 0] }],
+      { full: true },
+    ),
+  );
+});
+
 describe("Expand", () => {
   test.each([
     { dims: [3, 1], to: [2, 3, 4] },

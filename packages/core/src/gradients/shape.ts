@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { addDims, subDims } from "../onnx/dims.ts";
+import { addDims, isNeverNegative, subDims } from "../onnx/dims.ts";
 import { at, intAttribute, intsAttribute, stringAttribute } from "../onnx/infer/context.ts";
 import type { Dim, Shape, Value } from "../onnx/ir.ts";
 import { invertPermutation, listAt, positiveAxis, upTo } from "./axes.ts";
@@ -56,9 +56,10 @@ function cutsOf(c: RuleContext): Cut[] {
   }));
 }
 
-/** Where a slice with step 1 begins, as a size; null when that is known at run time only. */
+/** Where a slice with step 1 begins, as a size; null when that is known at run time only: -length counts from the end. */
 function firstIndex(start: Dim | null, size: Dim): Dim | null {
-  if (typeof start !== "number") return start;
+  if (start === null || (typeof start === "string" && !isNeverNegative(start))) return null;
+  if (typeof start === "string") return start;
   if (typeof size === "number") return Math.min(Math.max(start < 0 ? start + size : start, 0), size);
   return start < 0 ? addDims(size, start) : start;
 }

@@ -220,6 +220,18 @@ function evaluateQuotient(atom: string, sizes: ReadonlyMap<string, number>): num
   return a === null || b === null || b === 0 ? null : Math.floor(a / b);
 }
 
+/** True where no sizes of its symbols make a dimension, or a number computed from some, negative. */
+export function isNeverNegative(dim: Dim): boolean {
+  if (typeof dim === "number") return dim >= 0;
+  return termsOf(dim).every(({ coefficient, atoms }) => coefficient >= 0 && atoms.every(isSize));
+}
+
+/** True for names and what sizes are divided or broadcast to; an expression too long to follow may be anything. */
+function isSize(atom: string): boolean {
+  const quotient = quotientParts(atom);
+  return quotient ? quotient.every(isNeverNegative) : !atom.startsWith("[~");
+}
+
 /** True for symbols that inference invented because nothing was known. */
 export const isInvented = (dim: Dim): boolean => typeof dim === "string" && dim.startsWith("?");
 

@@ -1,4 +1,4 @@
-import { addDims, divideExactly, floorDivide, isStatic, mulDims, sizeOf, subDims } from "../dims.ts";
+import { addDims, divideExactly, floorDivide, isNeverNegative, isStatic, mulDims, sizeOf, subDims } from "../dims.ts";
 import { elementTypeOf } from "../element-type.ts";
 import type { Dim, Shape } from "../ir.ts";
 import { defaultLimits } from "../limits.ts";
@@ -115,7 +115,8 @@ function slicedSize(c: InferContext, dim: Dim, start: Dim, end: Dim, step: Dim):
         : start >= 0 && typeof dim === "string" && start === 0 && end === 1
           ? 1
           : c.fresh();
-    return subDims(end, from);
+    if (isNeverNegative(end)) return subDims(end, from);
+    return isNeverNegative(mulDims(end, -1)) ? subDims(addDims(dim, end), from) : c.fresh();
   }
   if (step === -1 && huge(start) && huge(end)) return dim;
   return c.fresh();
