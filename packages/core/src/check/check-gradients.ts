@@ -15,13 +15,10 @@ import type { Outputs, Runtime, RuntimeSession, RuntimeTensor } from "../runtime
 import type { WorkingRun } from "./find-sizes.ts";
 import type { InputSizes } from "./input-sizes.ts";
 import { openModel } from "./open-model.ts";
+import { slopeOf } from "./slope.ts";
 import { syntheticInputs } from "./synthetic-inputs.ts";
 import { floatsOf, isFiniteEverywhere, outputOf } from "./vectors.ts";
 
-/** Steps of the central differences, relative to the size of a parameter's values; each is a quarter of the one before. */
-const steps = [0.0625, 0.015_625, 0.003_906_25, 0.000_976_562_5, 0.000_244_140_625];
-/** Relative difference of neighbouring steps at which smaller ones are not tried. */
-const settled = 1e-3;
 /** Directions that must agree, and how many are tried: a kink spoils one or the other, a wrong gradient all. */
 const directions = { needed: 2, tried: 6 } as const;
 
@@ -194,7 +191,8 @@ async function compare(program: Program, values: ReadonlyMap<string, Float32Arra
       const gradient = gradients.get(name) as Float32Array;
       for (let k = 0; k < d.length; k++) analytic += (gradient[k] as number) * (d[k] as number);
     }
-    judged.push(judge(analytic, await difference(program, values, along), isRounded));
+    const lossAfter = (step: number): Promise<number> => lossAt(program, moved(values, along, step));
+    judged.push(judge(analytic, await slopeOf(lossAfter), isRounded));
   }
   const agrees = good().length >= directions.needed;
   const counted = agrees ? good() : judged;
@@ -291,31 +289,15 @@ function directionOf(
   return along;
 }
 
-/** Slope of the loss along a direction, from the neighbouring steps whose central differences are closest. */
-async function difference(
-  program: Program,
+/** The parameters after a step along a direction. */
+const moved = (
   values: ReadonlyMap<string, Float32Array>,
   along: ReadonlyMap<string, Float32Array>,
-): Promise<{ slope: number; noise: number }> {
-  const moved = (step: number): Map<string, Float32Array> =>
-    new Map(
-      [...values].map(([name, own]) => {
-        const d = along.get(name);
-        return [name, d ? own.map((x, i) => x + step * (d[i] as number)) : own];
-      }),
-    );
-  const slopes: number[] = [];
-  let best = { slope: 0, noise: Number.POSITIVE_INFINITY };
-  for (const step of steps) {
-    const [ahead, behind] = [await lossAt(program, moved(step)), await lossAt(program, moved(-step))];
-    slopes.push((ahead - behind) / (2 * step));
-    const [wider, wide, narrow] = slopes.slice(-3);
-    if (wider === undefined || wide === undefined || narrow === undefined) continue;
-    // Two differences may agree by chance, at a kink; the one before must not be far off either.
-    const noise = Math.max(Math.abs(wide - narrow), Math.abs(wider - wide) / 4);
-    // The error of a central difference falls with the square of the step: one Richardson extrapolation.
-    if (noise < best.noise) best = { slope: narrow + (narrow - wide) / 15, noise };
-    if (noise < settled * Math.abs(narrow)) break;
-  }
-  return best;
-}
+  step: number,
+): Map<string, Float32Array> =>
+  new Map(
+    [...values].map(([name, own]) => {
+      const d = along.get(name);
+      return [name, d ? own.map((x, i) => x + step * (d[i] as number)) : own];
+    }),
+  );
