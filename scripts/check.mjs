@@ -1,9 +1,10 @@
-// Says whether an ONNX file can be trained: npm run check -- model.onnx [--json] [--batch 8] [--tokens 128] [--threads 2]
+// Says whether an ONNX file can be trained: npm run check -- model.onnx [--json] [--batch 8] [--tokens 128] [--threads 2] [--bind input=true]
 import process from "node:process";
 import { parseArgs } from "node:util";
 import { checkFile, formatCheck, onnxruntimeNode } from "@onnx-peft/core";
 
-const usage = "Usage: npm run check -- model.onnx [--json] [--batch 8] [--tokens 128] [--threads 2]";
+const usage =
+  "Usage: npm run check -- model.onnx [--json] [--batch 8] [--tokens 128] [--threads 2] [--bind use_cache_branch=true]";
 
 function argumentsOf() {
   try {
@@ -14,11 +15,15 @@ function argumentsOf() {
         batch: { type: "string" },
         tokens: { type: "string" },
         threads: { type: "string" },
+        bind: { type: "string", multiple: true, default: [] },
       },
     });
-    const numbers = Object.entries(values).flatMap(([key, text]) => (key === "json" ? [] : [[key, Number(text)]]));
+    const { json, bind, ...texts } = values;
+    const numbers = Object.entries(texts).map(([key, text]) => [key, Number(text)]);
     if (positionals.length !== 1 || numbers.some(([, n]) => !Number.isInteger(n) || n < 1)) return null;
-    return { path: positionals[0], json: values.json, options: Object.fromEntries(numbers) };
+    if (bind.some((text) => !/^.+=(true|false)$/.test(text))) return null;
+    const bound = bind.map((text) => text.split("=")).map(([name, value]) => [name, value === "true"]);
+    return { path: positionals[0], json, options: { ...Object.fromEntries(numbers), bind: Object.fromEntries(bound) } };
   } catch {
     return null;
   }

@@ -22,7 +22,6 @@ import {
   lora,
   onnxruntimeNode,
   trainableValues,
-  withPooledMasks,
   withRecomputation,
 } from "@onnx-peft/core";
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
@@ -71,8 +70,7 @@ try {
     trainableValues(adapted),
     int8 ? { int8 } : {},
   );
-  const kept = values.recompute ? withRecomputation(program) : program;
-  const training = values.device === "cpu" ? kept : withPooledMasks(kept);
+  const training = values.recompute ? withRecomputation(program) : program;
   const parameters = startValues(adapted, 1);
   const engine = await createEngineProcess({
     training,

@@ -126,6 +126,8 @@ export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
 export { multipleNegatives } from "./losses/multiple-negatives.ts";
 export { triplet } from "./losses/triplet.ts";
+export { bindInputs } from "./lowering/bind-inputs.ts";
+export { type BranchChoice, branchChoice } from "./lowering/choose-branches.ts";
 export { estimateMemory, type MemoryEstimate, RUNTIME_BYTES } from "./memory/estimate.ts";
 export { freeMemory } from "./memory/free-memory.ts";
 export { type AdaloraConfig, adalora } from "./methods/adalora.ts";
@@ -280,7 +282,6 @@ export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts"
 export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
 export type { Penalty } from "./train/penalty.ts";
 export { type CalibratedPlan, int8Event, LARGEST_ERROR, type PlanInt8Options, planInt8 } from "./train/plan-int8.ts";
-export { withPooledMasks } from "./train/pooled-masks.ts";
 export type { Axes } from "./train/prefix/find-cut.ts";
 export { type SplitProgram, type SplitProgramOptions, splitProgram } from "./train/prefix/split-program.ts";
 export {

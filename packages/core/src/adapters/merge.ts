@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { chooseBranches } from "../lowering/choose-branches.ts";
 import { isHalf } from "../lowering/float-types.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { declared, type FrozenSite, type OperandChange, whyNoDelta } from "../methods/method.ts";
@@ -7,6 +8,7 @@ import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import { tiedDims } from "../onnx/tied.ts";
 import { partOf } from "../quantization/packed-weight.ts";
 import { type AdaptedSite, type Adapter, adaptedSites } from "./adapter.ts";
+import { branchModels, isSameTensor } from "./branch-models.ts";
 import { dropUnread, replaceProduct } from "./float-product.ts";
 import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { collectSlices, operandsOf } from "./merge-slices.ts";
@@ -21,9 +23,9 @@ import { findSites } from "./sites.ts";
  * stays as it was (weights that do not change are shared with it). Weights that other nodes share are copied first.
  * Several adapters are merged one after the other: `[a, b].reduce((m, adapter) => mergeAdapter(m, adapter), model)`.
  * A packed weight (MatMulNBits and the like) that changes becomes a floating-point one, read by a MatMul or Gather; the
- * others stay packed. Costs out * r * in multiplications per LoRA site and memory for the changed weights.
+ * others stay packed. A file with several branches (decoder_model_merged.onnx) is changed in all of them. Costs out * r * in multiplications per LoRA site and memory for the changed weights.
  *
- * @throws PeftError ADAPTER_MISMATCH; BASE_MISMATCH when the adapter belongs to another base model; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
+ * @throws PeftError ADAPTER_MISMATCH; BASE_MISMATCH when the adapter belongs to another base model; BRANCHES; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
  *   weight holds NaN or infinity
  * @example
  * await writeModel("merged.onnx", mergeAdapter(model, adapter));
@@ -42,36 +44,89 @@ export const unmergeAdapter = (merged: Model, adapter: Adapter, base: Model | nu
 
 function applyDeltas(original: Model, adapter: Adapter, sign: 1 | -1, base: Model | null): Model {
   requireDelta(adapter, "merged");
-  const model = prepareModel(original);
-  const graph = copyGraph(model.graph);
-  const index = indexGraph(graph);
-  const unchanged = indexGraph(model.graph);
-  const sites = findSites({ ...model, graph });
-  const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
-  const slices = collectSlices();
-  const madeFrom = (site: Site): FrozenSite => bases?.get(site.name) ?? frozenSite(graph, site);
-  for (const plan of adaptedSites(graph, sites, adapter, madeFrom)) {
+  const { models, combine } = branchModels(original);
+  const bases = base ? branchModels(base).models : [];
+  const [trained, ...others] = models.map((model, i) => openTarget(model, bases[i] ?? null)) as [Target, ...Target[]];
+  for (const plan of adaptedSites(trained.graph, [...trained.sites.values()], adapter, trained.madeFrom)) {
     const { site, method, config, tensors } = plan;
     const reason = whyNoDelta(method, config);
     if (!method.delta || reason !== null) {
       throw new PeftError("NO_DELTA", `${method.type} cannot be merged: ${reason}.`);
     }
-    const frozen = frozenSite(graph, site);
-    const before = bases?.get(site.name) ?? null;
+    const frozen = frozenSite(trained.graph, site);
+    const before = trained.bases?.get(site.name) ?? null;
     if (sign === -1 && needsWeight(plan) && !before) throw needsBase(method.type, site.name);
     const delta = method.delta(tensors, config, site, (sign === -1 && before) || frozen);
+    const elsewhere = others.flatMap((target) => {
+      const own = siteIn(target, trained, site);
+      return own ? [{ target, own, frozen: frozenSite(target.graph, own) }] : [];
+    });
     // The bias first: a fused operator that holds one is replaced together with its weight.
     for (const which of ["bias", "weight"] as const) {
       const change = delta[which];
       if (!change) continue;
-      const values = changed(plan, which, change, sign, frozen, before);
-      if (operandsOf(site, which)[0]?.slice) slices.add(graph, site, which, values);
-      else writeOperand(index, site, which, values);
+      for (const { target, own, frozen: weights } of [{ target: trained, own: site, frozen }, ...elsewhere]) {
+        const values = changed(plan, which, change, sign, weights, target.bases?.get(site.name) ?? null);
+        if (operandsOf(own, which)[0]?.slice) target.slices.add(target.graph, own, which, values);
+        else writeOperand(target.index, own, which, values);
+      }
     }
   }
+  return combine([trained, ...others].map(closeTarget));
+}
+
+/** One branch of a model while its weights are changed; a model without branches is one. */
+interface Target {
+  readonly original: Model;
+  readonly model: Model;
+  readonly graph: Graph;
+  readonly index: GraphIndex;
+  readonly sites: ReadonlyMap<string, Site>;
+  readonly slices: ReturnType<typeof collectSlices>;
+  /** Sites of the base model, for unmerging. */
+  readonly bases: ReadonlyMap<string, FrozenSite> | null;
+  readonly madeFrom: (site: Site) => FrozenSite;
+}
+
+function openTarget(given: Model, base: Model | null): Target {
+  const original = chooseBranches(given);
+  const model = prepareModel(original);
+  const graph = copyGraph(model.graph);
+  const list = findSites({ ...model, graph });
+  const bases = base ? new Map(findSites(base).map((s) => [s.name, frozenSite(prepareModel(base).graph, s)])) : null;
+  return {
+    ...{ original, model, graph, bases },
+    index: indexGraph(graph),
+    sites: new Map(list.map((site) => [site.name, site])),
+    slices: collectSlices(),
+    madeFrom: (site) => bases?.get(site.name) ?? frozenSite(graph, site),
+  };
+}
+
+function closeTarget({ original, model, graph, index, slices }: Target): Model {
   for (const { whole, which, values } of slices.all()) writeOperand(index, whole, which, values());
-  dropUnread(graph, unchanged);
+  dropUnread(graph, indexGraph(model.graph));
   return withChanges(original, model, graph);
+}
+
+/**
+ * The module of that name in another branch. A branch may lack it: where a cache holds keys of the encoder, nothing makes them.
+ * @throws PeftError BRANCHES when the branch reads the module's weight and has no such module
+ */
+function siteIn(target: Target, trained: Target, site: Site): Site | null {
+  const own = target.sites.get(site.name);
+  const isSame = own?.kind === site.kind && own.inFeatures === site.inFeatures && own.outFeatures === site.outFeatures;
+  if (own && isSame) return own;
+  const weight = partOf(trained.graph, site.weight);
+  const reader = [...target.graph.initializers].find(([, tensor]) => isSameTensor(tensor, weight));
+  if (!own && !reader) return null;
+  throw new PeftError(
+    "BRANCHES",
+    own
+      ? `"${site.name}" is ${own.inFeatures} to ${own.outFeatures} in one branch of the model, ${site.inFeatures} to ${site.outFeatures} in another.`
+      : `A branch of the model reads the weight of "${site.name}" as "${reader?.[0]}", and has no module of that name.`,
+    { hint: "bindInputs makes a model of one branch, which can be merged by itself." },
+  );
 }
 
 /**

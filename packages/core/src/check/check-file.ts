@@ -24,6 +24,7 @@ const unreadable = (reason: string): ModelCheck => ({
   exporter: "unknown",
   precision: "unknown",
   nodes: 0,
+  branches: [],
   inputs: [],
   outputs: [],
   sites: [],

@@ -3,7 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { tinyModel } from "../adapters/testing/tiny-model.ts";
+import { type AttributeInput, graphAttribute } from "../graph/attributes.ts";
 import { type Builder, createBuilder } from "../graph/builder.ts";
+import { buildSubgraph } from "../graph/subgraph.ts";
 import { toModel } from "../graph/to-model.ts";
 import type { Model, Value } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
@@ -178,4 +180,59 @@ test("files that cannot be read are not trainable, and the reason says why", asy
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+});
+
+/** A table of positions, and a convolution over an image of a free size: only one side fits. */
+function imageModel(g: Builder, rows: number): Value {
+  const pixels = g.input("pixel_values", "float32", ["batch", "channels", "height", "width"]);
+  const kernel = weight(g, "patch.weight", [4, 3, 8, 8]);
+  const patches = g.op("Conv", [pixels, kernel], { strides: [8, 8] })[0] as Value;
+  const list = g.transpose(g.op("Reshape", [patches, g.ints([0, 4, -1])])[0] as Value, [0, 2, 1]);
+  return g.add(list, weight(g, "positions.weight", [1, rows, 4]));
+}
+
+test("the side of an image is found by the table of its positions", async () => {
+  const g = createBuilder(17);
+  g.output(g.matMul(imageModel(g, 9), weight(g, "layer.weight", [4, 6])), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found).toMatchObject({ verdict: "ready", sizes: { batch: 2, length: 24 } });
+});
+
+test("where no size works, none is tried that is too large to hold", async () => {
+  const g = createBuilder(17);
+  g.output(g.matMul(imageModel(g, 7), weight(g, "layer.weight", [4, 6])), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found.verdict).toBe("not trainable");
+  expect(found.reasons.join()).toMatch(/Add/);
+});
+
+test("images beside texts have a size of their own", async () => {
+  const g = createBuilder(17);
+  const image = g.reduceMean(imageModel(g, 4), [1], false);
+  const ids = g.input("input_ids", "int64", ["batch", "tokens"]);
+  const states = g.add(
+    g.gather(weight(g, "words.weight", [20, 4]), ids),
+    g.slice(weight(g, "places.weight", [5, 4]), [0], [5], [0]),
+  );
+  g.output(g.matMul(g.mul(g.reduceMean(states, [1], false), image), weight(g, "layer.weight", [4, 6])), "y");
+  const found = await check(toModel(g.finish(), 17));
+  expect(found.sizes).toEqual({ batch: 2, length: 5, extent: 16 });
+});
+
+test("which branch to train must be said where nothing tells", async () => {
+  const g = createBuilder(17);
+  const [x, c] = [g.input("x", "float32", ["batch", 4]), g.input("c", "bool", [1])];
+  const branchOf = (name: string): AttributeInput =>
+    graphAttribute(
+      buildSubgraph(g, name, [], (child) => [
+        child.matMul(child.value(x.name), weight(child, `${name}.weight`, [4, 6])),
+      ]),
+    );
+  g.output(g.op("If", [c], { then_branch: branchOf("yes"), else_branch: branchOf("no") })[0] as Value, "y");
+  const model = toModel(g.finish(), 17);
+  const found = await check(model);
+  expect(found.verdict).toBe("not trainable");
+  expect(found.reasons.join()).toMatch(/which branch to train is not known.*bind c to true or false/);
+  const bound = await checkModel(model, onnxruntimeNode, { ...options, bind: { c: true } });
+  expect(bound).toMatchObject({ verdict: "ready", sites: [{ name: "yes" }] });
 });

@@ -5,15 +5,17 @@ import { findSites } from "../adapters/sites.ts";
 import { describeModel } from "../describe/describe.ts";
 import { type MissingOperator, unknownOperators } from "../describe/missing-rules.ts";
 import { PeftError } from "../errors.ts";
+import { bindInputs } from "../lowering/bind-inputs.ts";
+import { type BranchChoice, branchChoices, chooseBranches, undecidedBranches } from "../lowering/choose-branches.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { MemoryEstimate } from "../memory/estimate.ts";
 import { full } from "../methods/full.ts";
 import { lora } from "../methods/lora.ts";
 import type { Method } from "../methods/method.ts";
-import type { Model, Value } from "../onnx/ir.ts";
-import type { Runtime } from "../runtime/runtime.ts";
+import type { Graph, Model, Value } from "../onnx/ir.ts";
+import type { Feeds, Runtime } from "../runtime/runtime.ts";
 import { checkGradients, type GradientAgreement, type GradientCheck, type StepTime } from "./check-gradients.ts";
-import { findBakedSizes, findWorkingRun, type WorkingRun } from "./find-sizes.ts";
+import { feedsFor, findBakedSizes, findWorkingRun, type WorkingRun } from "./find-sizes.ts";
 import type { InputSizes } from "./input-sizes.ts";
 import { exporterOf, precisionOf } from "./model-facts.ts";
 import { openModel } from "./open-model.ts";
@@ -28,6 +30,8 @@ export interface CheckModelOptions {
   readonly threads?: number;
   /** Kinds of sites to check; default all that the model has. */
   readonly kinds?: readonly SiteKind[];
+  /** Truth values of inputs that choose a branch of the file: see {@link bindInputs}. Default the branch without a cache. */
+  readonly bind?: Readonly<Record<string, boolean>>;
 }
 
 export type Verdict = "ready" | "ready with limits" | "not trainable";
@@ -52,7 +56,10 @@ export interface ModelCheck {
   readonly opset: number | null;
   readonly exporter: string;
   readonly precision: string;
+  /** Of the branch that is trained, where there are several. */
   readonly nodes: number;
+  /** What inputs that choose a branch were set to, and why. */
+  readonly branches: readonly BranchChoice[];
   readonly inputs: readonly Value[];
   readonly outputs: readonly Value[];
   readonly sites: readonly Pick<Site, "name" | "kind" | "inFeatures" | "outFeatures" | "hasBias" | "nameSource">[];
@@ -83,7 +90,22 @@ const methods: readonly { readonly kind: SiteKind; readonly method: Method; read
 const mergeTolerance = (model: Model): number => (isRounded(model) ? 5e-2 : 1e-4);
 
 /** True for files that compute in less than float32. */
-const isRounded = (model: Model): boolean => precisionOf(model) !== "float32";
+const isRounded = (model: Model): boolean => precisionOf(chooseBranches(model)) !== "float32";
+
+/** The inputs of the file, and the nodes that read them in the branch that is trained. */
+function readGraph(model: Model): Graph {
+  const { nodes, initializers } = chooseBranches(model).graph;
+  return { ...model.graph, nodes, initializers };
+}
+
+/** Inputs that choose that branch. */
+const chosenFeeds = (model: Model): Feeds =>
+  Object.fromEntries(
+    branchChoices(model).map(({ input, value }) => {
+      const shape = model.graph.inputs.find((v) => v.name === input)?.shape ?? [];
+      return [input, { type: "bool", dims: shape.map(() => 1), data: Uint8Array.of(value ? 1 : 0) }];
+    }),
+  );
 
 /**
  * Tries a model: finds its sites and what stands in their way, makes up inputs, runs it, compares the gradients of adapters
@@ -91,17 +113,21 @@ const isRounded = (model: Model): boolean => precisionOf(model) !== "float32";
  * the model is assumed, and nothing is trained or written. Costs some 60 runs of 2 short rows.
  *
  * Problems of the model are part of the result and not thrown.
+ * @throws PeftError INPUT_UNKNOWN, INPUT_TYPE for values of `bind` that fit no input
  * @param runtime the engine, e.g. `onnxruntimeNode`.
  * @example
  * const check = await checkModel(await readModel("model.onnx"), onnxruntimeNode);
  * process.stdout.write(formatCheck(check)); // ... verdict: ready
  */
-export async function checkModel(model: Model, runtime: Runtime, options: CheckModelOptions = {}): Promise<ModelCheck> {
+export async function checkModel(given: Model, runtime: Runtime, options: CheckModelOptions = {}): Promise<ModelCheck> {
+  const model = bindInputs(given, options.bind ?? {});
+  const chosen = chooseBranches(model);
   const facts = {
     opset: model.opsets.get("") ?? model.opsets.get("ai.onnx") ?? null,
-    exporter: exporterOf(model),
-    precision: precisionOf(model),
-    nodes: model.graph.nodes.length,
+    exporter: exporterOf(chosen),
+    precision: precisionOf(chosen),
+    nodes: chosen.graph.nodes.length,
+    branches: branchChoices(model),
     inputs: model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name)),
     outputs: model.graph.outputs,
   };
@@ -145,6 +171,11 @@ async function examine(model: Model, runtime: Runtime, options: CheckModelOption
   const names = model.graph.outputs.map((v) => v.name);
   const trainable = trainableSites(prepared.graph, found.sites, names);
   found.operatorsInTheWay = trainable.missing;
+  for (const { input, reason } of undecidedBranches(prepared)) {
+    const which = `which branch to train is not known, ${reason}: bind ${input} to true or false`;
+    (found.sites.length === 0 ? found.problems : found.limits).push(which);
+  }
+  if (found.problems.length > 0) return;
   noteSites(found, trainable);
   if (found.problems.length > 0) return;
   estimateMemory(model, options, trainable, found);
@@ -196,7 +227,7 @@ function timedSizes(
   memory: MemoryEstimate | null,
 ): InputSizes {
   if (memory && memory.totalBytes > freemem()) return sizes;
-  return { batch, length: Math.max(tokens, sizes.length) };
+  return { ...sizes, batch, length: Math.max(tokens, sizes.length) };
 }
 
 /** Runs the file at sizes that it accepts, and notes sizes that are written into it. */
@@ -210,8 +241,9 @@ async function tryRunning(
   const runOf = async (candidate: Model): Promise<WorkingRun> => {
     const session = await openModel(runtime, candidate, options.threads);
     try {
-      const run = await findWorkingRun(session, model.graph);
-      const baked = await findBakedSizes(session, model.graph, run, isRounded(model));
+      const subject = { session, graph: readGraph(model), fixed: chosenFeeds(model) };
+      const run = await findWorkingRun(subject);
+      const baked = await findBakedSizes(subject, run, isRounded(model));
       found.limits.push(...baked.map(({ reason }) => reason), ...fixedSizes(model));
       return run;
     } finally {
@@ -315,7 +347,7 @@ async function mergedDistance(
 ): Promise<number> {
   const session = await openModel(runtime, mergeAdapter(model, adapter), threads);
   try {
-    const result = await session.run(run.feeds, Object.keys(outputs));
+    const result = await session.run(feedsFor(session, run.feeds), Object.keys(outputs));
     const distances = Object.entries(outputs).map(([name, expected]) =>
       relativeDistance(floatsOf(outputOf(result, name)), floatsOf(expected)),
     );

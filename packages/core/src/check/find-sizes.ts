@@ -1,8 +1,8 @@
 import { PeftError } from "../errors.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Graph, Value } from "../onnx/ir.ts";
-import type { Outputs, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
-import { hasFreeBatch, hasFreeLength, type InputSizes, lengthCandidates, sizesInShapes } from "./input-sizes.ts";
+import type { Feeds, Outputs, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
+import { hasFreeBatch, hasFreeLength, type InputSizes, sizeCandidates, sizesInShapes } from "./input-sizes.ts";
 import { syntheticInputs } from "./synthetic-inputs.ts";
 import { floatsOf, relativeDistance } from "./vectors.ts";
 
@@ -21,24 +21,35 @@ export interface BakedSize {
   readonly node: string | null;
 }
 
-const attempt = async (session: RuntimeSession, graph: Graph, sizes: InputSizes): Promise<WorkingRun> => {
-  const feeds = syntheticInputs(graph, sizes, 1);
-  return { sizes, feeds, outputs: await session.run(feeds) };
-};
+/** What is run: the graph says what its inputs mean, and some of them are fixed. */
+export interface RunSubject {
+  readonly session: RuntimeSession;
+  readonly graph: Graph;
+  /** Inputs that choose a branch. */
+  readonly fixed: Feeds;
+}
+
+async function attempt({ session, graph, fixed }: RunSubject, sizes: InputSizes): Promise<WorkingRun> {
+  const feeds = { ...syntheticInputs(graph, sizes, 1), ...fixed };
+  return { sizes, feeds, outputs: await session.run(feedsFor(session, feeds)) };
+}
+
+/** Those of the feeds that a graph takes: a form of it without a cache, or with a branch chosen, has fewer inputs. */
+export const feedsFor = ({ inputNames }: RuntimeSession, feeds: Feeds): Feeds =>
+  Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
 
 /**
  * Runs a file at one size after the other until it accepts one.
  * @throws PeftError what the runtime said of the first attempt, when no size works
  */
-export async function findWorkingRun(session: RuntimeSession, graph: Graph): Promise<WorkingRun> {
+export async function findWorkingRun(subject: RunSubject): Promise<WorkingRun> {
   let first: unknown;
-  const written = sizesInShapes(graph);
-  const batches = hasFreeBatch(graph) ? [...new Set([2, 1, ...written.batches])] : [2];
-  const lengths = [...new Set([...lengthCandidates(graph), ...(hasFreeLength(graph) ? written.lengths : [])])];
+  const { graph } = subject;
+  const batches = hasFreeBatch(graph) ? [...new Set([2, 1, ...sizesInShapes(graph).batches])] : [2];
   for (const batch of batches) {
-    for (const length of lengths) {
+    for (const sizes of sizeCandidates(graph, batch)) {
       try {
-        return await attempt(session, graph, { batch, length });
+        return await attempt(subject, sizes);
       } catch (error) {
         if (!PeftError.isInstance(error) || error.code !== "RUNTIME_RUN") throw error;
         first ??= error;
@@ -56,17 +67,13 @@ const nodeIn = (message: string): string | null => /Name:'([^']*)'/.exec(message
  * alone must give what it gives in the batch.
  * @param isRounded the file computes in less than float32.
  */
-export async function findBakedSizes(
-  session: RuntimeSession,
-  graph: Graph,
-  run: WorkingRun,
-  isRounded: boolean,
-): Promise<BakedSize[]> {
+export async function findBakedSizes(subject: RunSubject, run: WorkingRun, isRounded: boolean): Promise<BakedSize[]> {
+  const { session, graph } = subject;
   const { batch, length } = run.sizes;
   const found: BakedSize[] = [];
   const probe = async (axis: BakedSize["axis"], sizes: InputSizes): Promise<WorkingRun | null> => {
     try {
-      return await attempt(session, graph, sizes);
+      return await attempt(subject, sizes);
     } catch (error) {
       if (!PeftError.isInstance(error) || error.code !== "RUNTIME_RUN") throw error;
       const node = nodeIn(error.message);
@@ -76,7 +83,7 @@ export async function findBakedSizes(
     }
   };
   if (hasFreeBatch(graph)) {
-    const larger = await probe("batch", { batch: batch + 1, length });
+    const larger = await probe("batch", { ...run.sizes, batch: batch + 1 });
     if (larger) {
       const coupled = await coupledOutput(session, graph, larger, rowTolerance(isRounded));
       if (coupled !== null) {
@@ -90,7 +97,7 @@ export async function findBakedSizes(
   }
   // Images and waveforms are resized to what the model wants; texts have the length they have.
   const isText = graph.inputs.some(({ name, type }) => type === "int64" && /ids/i.test(name));
-  if (hasFreeLength(graph) && isText) await probe("length", { batch, length: length + 3 });
+  if (hasFreeLength(graph) && isText) await probe("length", { ...run.sizes, length: length + 3 });
   return found;
 }
 
@@ -108,7 +115,7 @@ async function coupledOutput(
 ): Promise<string | null> {
   const alone = Object.fromEntries(
     graph.inputs.flatMap(({ name, shape }) => {
-      const tensor = feeds[name];
+      const tensor = session.inputNames.includes(name) ? feeds[name] : undefined;
       if (!tensor) return [];
       return [[name, typeof shape[0] === "string" ? firstRow(tensor) : tensor]];
     }),

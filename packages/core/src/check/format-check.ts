@@ -43,6 +43,7 @@ export function formatCheck(check: ModelCheck): string {
     `exporter: ${check.exporter}, opset ${check.opset ?? "?"}, ${check.precision}, ${check.nodes} nodes`,
     `inputs: ${check.inputs.map((v) => `${v.name} ${v.type} ${shapeOf(v.shape)}`).join(", ")}`,
     `outputs: ${check.outputs.map((v) => `${v.name} ${v.type} ${shapeOf(v.shape)}`).join(", ")}`,
+    ...check.branches.map(({ input, value, reason }) => `branch trained: ${input} = ${value}, ${reason}`),
     ...(check.sites.length === 0 ? [] : ["sites:", ...siteLines(check)]),
     ...operators("operators the engine does not know", check.unknownOperators),
     ...operators("operators without a gradient rule in the way", check.operatorsInTheWay),

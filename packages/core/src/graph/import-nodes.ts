@@ -1,69 +1,14 @@
 import { PeftError } from "../errors.ts";
+import { constantOf } from "../onnx/constant.ts";
 import { at, intsAttribute } from "../onnx/infer/context.ts";
 import { stateCount } from "../onnx/infer/control-flow.ts";
-import type { Attribute, Dim, Graph, Node, Shape, TensorData, Value, ValueType } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import type { Dim, Graph, Node, Shape, Value, ValueType } from "../onnx/ir.ts";
+import { renameAll, renameInAttributes } from "../onnx/rename.ts";
+import { toFloat32Array } from "../onnx/tensor.ts";
 import type { Builder } from "./builder.ts";
 import type { ImportOptions } from "./import-graph.ts";
 import { isIdleDropout } from "./prune.ts";
 import { buildSubgraph } from "./subgraph.ts";
-
-type Names = ReadonlyMap<string, string>;
-
-const renameAll = (list: readonly string[], names: Names): string[] => list.map((name) => names.get(name) ?? name);
-
-/** A sub-graph whose references to the graphs around it follow new names; its own names hide them. */
-function renameCaptured(graph: Graph, names: Names): Graph {
-  const own = [
-    ...graph.inputs.map((v) => v.name),
-    ...graph.initializers.keys(),
-    ...graph.nodes.flatMap((n) => n.outputs),
-  ];
-  const visible = new Map(names);
-  for (const name of own) visible.delete(name);
-  if (visible.size === 0) return graph;
-  return {
-    ...graph,
-    nodes: graph.nodes.map((node) => ({
-      ...node,
-      inputs: renameAll(node.inputs, visible),
-      attributes: renameInAttributes(node.attributes, visible),
-    })),
-    outputs: graph.outputs.map((v) => ({ ...v, name: visible.get(v.name) ?? v.name })),
-  };
-}
-
-const renameInAttributes = (attributes: Record<string, Attribute>, names: Names): Record<string, Attribute> =>
-  Object.fromEntries(
-    Object.entries(attributes).map(([key, a]) => [
-      key,
-      a.type === "graph"
-        ? { type: "graph", value: renameCaptured(a.value, names) }
-        : a.type === "graphs"
-          ? { type: "graphs", value: a.value.map((graph) => renameCaptured(graph, names)) }
-          : a,
-    ]),
-  );
-
-/** The tensor of a Constant node. As an initialiser its contents are known where shapes are computed from them. */
-function constantOf({ op, domain, attributes }: Node): TensorData | null {
-  if (op !== "Constant" || domain !== "") return null;
-  const [value] = Object.values(attributes);
-  switch (value?.type) {
-    case "tensor":
-      return value.value;
-    case "int":
-      return tensorFrom("int64", [], [Number(value.value)]);
-    case "ints":
-      return tensorFrom("int64", [value.value.length], value.value.map(Number));
-    case "float":
-      return tensorFrom("float32", [], [value.value]);
-    case "floats":
-      return tensorFrom("float32", [value.value.length], value.value);
-    default:
-      return null;
-  }
-}
 
 /** 0.1 is stored as 0.10000000149 in float32; equal probabilities share a pool of masks. */
 const roundProbability = (p: number): number => Number(p.toPrecision(6));
