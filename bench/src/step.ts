@@ -22,6 +22,7 @@ import {
   lora,
   onnxruntimeNode,
   trainableValues,
+  withPooledMasks,
   withRecomputation,
 } from "@onnx-peft/core";
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
@@ -70,7 +71,8 @@ try {
     trainableValues(adapted),
     int8 ? { int8 } : {},
   );
-  const training = values.recompute ? withRecomputation(program) : program;
+  const kept = values.recompute ? withRecomputation(program) : program;
+  const training = values.device === "cpu" ? kept : withPooledMasks(kept);
   const parameters = startValues(adapted, 1);
   const engine = await createEngineProcess({
     training,

@@ -282,6 +282,7 @@ export { type MicroBatchPlan, planMicroBatches } from "./train/micro-batches.ts"
 export type { TrainOptions, TrainOptionsInput } from "./train/options.ts";
 export type { Penalty } from "./train/penalty.ts";
 export { type CalibratedPlan, int8Event, LARGEST_ERROR, type PlanInt8Options, planInt8 } from "./train/plan-int8.ts";
+export { withPooledMasks } from "./train/pooled-masks.ts";
 export type { Axes } from "./train/prefix/find-cut.ts";
 export { type SplitProgram, type SplitProgramOptions, splitProgram } from "./train/prefix/split-program.ts";
 export {

@@ -9,6 +9,12 @@ const PREFIX = "dropout.mask.";
 /** Name of the input that feeds the mask of a site. */
 export const dropoutMaskName = (site: number): string => `${PREFIX}${site}`;
 
+/** Names of the inputs that say where a site's mask begins and ends in a pool that is fed in its place. */
+export const maskRangeNames = (mask: string): readonly [string, string] => [`${mask}.start`, `${mask}.end`];
+
+/** Name of the input that feeds the pool that masks are cut from. */
+export const poolName = (draw: Draw): string => `dropout.pool.${draw}`;
+
 /** The input feeds a mask of dropout. */
 export const isDropoutMask = (input: string): boolean => input.startsWith(PREFIX);
 

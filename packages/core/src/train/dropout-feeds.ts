@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { type Draw, dropoutMaskName } from "../graph/dropout.ts";
+import { type Draw, dropoutMaskName, maskRangeNames, poolName } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
 import { createRandom, type Random, streamSeed } from "../random/random.ts";
@@ -95,7 +95,7 @@ const ALIGNMENT = 16;
 
 /**
  * Makes the feeds of dropout and of noise: a fresh pool of values per probability or distribution and optimiser step, and for each site and micro-batch a
- * view into it at an offset of its own; nothing is copied. The numbers are a function of (seed, step, shapes) alone: resuming
+ * view into it at an offset of its own; nothing is copied. Of a graph that cuts its masks itself (`withPooledMasks`) the pool and the offsets are fed. The numbers are a function of (seed, step, shapes) alone: resuming
  * needs no state. Pools live on, so the feeds of a step are overwritten by the next.
  *
  * @returns a function of the micro-batches of a step and its number, from 0.
@@ -109,7 +109,8 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
   const known = new Set(setup.inputNames);
   const used = sites.flatMap(({ draw, size }, site) => {
     const name = dropoutMaskName(site);
-    return known.has(name) ? [{ site, name, draw, size }] : [];
+    const isCut = known.has(maskRangeNames(name)[0]);
+    return known.has(name) || isCut ? [{ site, name, draw, size, isCut }] : [];
   });
   const buffers = new Map<Draw, Float32Array>();
   const fillers = new Map(Array.from(new Set(used.map(({ draw }) => draw)), (draw) => [draw, poolFiller(draw)]));
@@ -147,11 +148,17 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
     }
     return sizes.map((run, k) => {
       const random = createRandom(streamSeed(seed, "dropout-offsets", step, k));
-      const masks = used.map(({ name, draw }, i): [string, RuntimeTensor] => {
+      const masks = used.flatMap(({ name, draw, isCut }, i): [string, RuntimeTensor][] => {
         const size = run[i] ?? 0;
         const pool = pools.get(draw) as Float32Array;
         const first = ALIGNMENT * random.integer(Math.floor((pool.length - size) / ALIGNMENT) + 1);
-        return [name, { type: "float32", dims: [size], data: pool.subarray(first, first + size) }];
+        if (!isCut) return [[name, { type: "float32", dims: [size], data: pool.subarray(first, first + size) }]];
+        const [start, end] = maskRangeNames(name);
+        return [
+          [poolName(draw), { type: "float32", dims: [pool.length], data: pool }],
+          [start, { type: "int64", dims: [1], data: BigInt64Array.of(BigInt(first)) }],
+          [end, { type: "int64", dims: [1], data: BigInt64Array.of(BigInt(first + size)) }],
+        ];
       });
       return Object.fromEntries(masks);
     });

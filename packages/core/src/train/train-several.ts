@@ -12,9 +12,9 @@ import { joinFeeds, type Padding } from "./join-feeds.ts";
 import type { MemberSetup } from "./member.ts";
 import { type TrainOptions, trainOptions } from "./options.ts";
 import type { TrainingProgram } from "./program.ts";
-import { withRecomputation } from "./recompute.ts";
 import { openSeveralFolder } from "./several-folder.ts";
 import { segmentFeeds, shareEngine } from "./shared-engine.ts";
+import { trainedProgram } from "./trained-program.ts";
 import { stepCounts, type TrainEvent, type TrainingData, type TrainingResult, trainOver } from "./trainer.ts";
 import type { TrainingRun } from "./training-run.ts";
 
@@ -231,7 +231,7 @@ async function openSeveralEngine<Sample>(
     return [name, { optimizer: own.optimizer, groups: one.groups ?? [], seed: own.seed, totalSteps }];
   });
   const setup = {
-    training: options.recompute === "blocks" ? withRecomputation(run.training) : run.training,
+    training: trainedProgram(run.training, options),
     ...(run.evaluation ? { evaluation: run.evaluation } : {}),
     parameters: run.parameters,
     seed: options.seed,

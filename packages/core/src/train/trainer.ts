@@ -15,8 +15,8 @@ import type { MetricsLog } from "./metrics-log.ts";
 import { type TrainOptions, trainOptions } from "./options.ts";
 import { openPrefixCache } from "./prefix/prefix-cache.ts";
 import { createProgress } from "./progress.ts";
-import { withRecomputation } from "./recompute.ts";
 import { openRunFolder, type RunFolder, startState, type TrainerState } from "./run-folder.ts";
+import { trainedProgram } from "./trained-program.ts";
 import type { TrainingResult, TrainingRun } from "./training-run.ts";
 
 export type {
@@ -192,7 +192,7 @@ async function openEngine<Sample>(
   totalSteps: number,
 ): Promise<FileEngine> {
   const setup = {
-    training: options.recompute === "blocks" ? withRecomputation(run.training) : run.training,
+    training: trainedProgram(run.training, options),
     ...(run.evaluation ? { evaluation: run.evaluation } : {}),
     parameters: run.parameters,
     optimizer: options.optimizer,
