@@ -8,7 +8,7 @@ import { axisSize, positionsOf, range } from "./heads.ts";
 const lowestOf = (type: ElementType): number => (type === "float16" ? -65504 : -3.4028234663852886e38);
 
 /** 0 where the condition holds, `filter` elsewhere. */
-function filterWhere({ g }: ExpansionContext, condition: Value, filter: number, type: ElementType): Value {
+export function filterWhere({ g }: ExpansionContext, condition: Value, filter: number, type: ElementType): Value {
   return g.mul(g.sub(g.cast(condition, type), 1), -filter);
 }
 

@@ -14,7 +14,7 @@ export function scaleOf(c: ExpansionContext, q: Value): number {
 }
 
 /** Sizes of query, key and value in a packed projection of the given width. */
-function packedSizes(c: ExpansionContext, width: number | string | undefined): [number, number, number] {
+export function packedSizes(c: ExpansionContext, width: number | string | undefined): [number, number, number] {
   const given = intsAttribute(c.node, "qkv_hidden_sizes");
   if (given?.length === 3) return given as [number, number, number];
   if (typeof width !== "number" || width % 3 !== 0) return refuse(c, "the width of its packed weight is not known");

@@ -11,7 +11,7 @@ import { splitHeads } from "./heads.ts";
  * The bias [q + k + v] of three projections, one for each. A constant is cut now, so that every projection has a bias of its
  * own; names end in the projection's.
  */
-function biasParts(c: ExpansionContext, sizes: readonly number[]): (Value | null)[] {
+export function biasParts(c: ExpansionContext, sizes: readonly number[]): (Value | null)[] {
   const bias = c.inputs[3];
   if (!bias) return [null, null, null];
   const tensor = c.constant(3);

@@ -4,9 +4,13 @@ import type { Expansion } from "./expansion.ts";
 import { fusedBiases } from "./fused-biases.ts";
 import { fusedConvolutions } from "./fused-convolutions.ts";
 import { fusedProducts } from "./fused-products.ts";
+import { groupNorms } from "./group-norms.ts";
 import { groupQueryAttention } from "./group-query-attention.ts";
 import { multiHeadAttention } from "./multi-head-attention.ts";
+import { packedAttention } from "./packed-attention.ts";
+import { paddingOperators } from "./padding.ts";
 import { quantizedOperators } from "./quantized-operators.ts";
+import { relativePosition } from "./relative-position.ts";
 import { rotaryEmbedding } from "./rotary.ts";
 import { skipNormalizations } from "./skip-normalizations.ts";
 
@@ -24,5 +28,9 @@ export const expansions: Readonly<Record<string, Expansion>> = {
   ...attention,
   ...multiHeadAttention,
   ...groupQueryAttention,
+  ...paddingOperators,
+  ...packedAttention,
+  ...relativePosition,
+  ...groupNorms,
   ...quantizedOperators,
 };
