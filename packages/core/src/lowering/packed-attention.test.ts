@@ -2,6 +2,11 @@ import { describe, expect, test } from "vitest";
 import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { checkFormula, type Formula } from "./testing/check-lowering.ts";
 
+/** {@link checkFormula} as the body of a test. */
+const holds = async (...given: Parameters<typeof checkFormula>): Promise<void> => {
+  await checkFormula(...given);
+};
+
 /** Three rows of four tokens, of which 1, 2 and 4 are real: the example of the operators' documentation. */
 const lengths = [1, 2, 4];
 const [batch, tokens, count] = [3, 4, 7];
@@ -73,7 +78,7 @@ describe("PackedAttention", () => {
     };
 
   test.each([{ sizes: [4, 4, 4] }, { sizes: [4, 4, 6] }])("sizes $sizes", ({ sizes }) =>
-    checkFormula(
+    holds(
       {
         op: "PackedAttention",
         inputs: [
@@ -91,7 +96,7 @@ describe("PackedAttention", () => {
   );
 
   test.each([1, batch])("a bias of the scores for %d rows, and a scale", (rows) =>
-    checkFormula(
+    holds(
       {
         op: "PackedAttention",
         inputs: [
@@ -114,7 +119,7 @@ describe("PackedMultiHeadAttention", () => {
   const biased = (x: number[], b: number[]): number[] => x.map((v, i) => v + (b.length > 0 ? b[i % b.length]! : 0));
 
   test.each([{ bias: false }, { bias: true }])("query, key and value, bias $bias", ({ bias }) =>
-    checkFormula(
+    holds(
       {
         op: "PackedMultiHeadAttention",
         inputs: [
@@ -143,7 +148,7 @@ describe("PackedMultiHeadAttention", () => {
   );
 
   test("one packed query", () =>
-    checkFormula(
+    holds(
       {
         op: "PackedMultiHeadAttention",
         inputs: [{ dims: [count, heads, 3, 2] }, null, null, { dims: [12] }, places, running],
@@ -191,7 +196,7 @@ describe("padding", () => {
   });
 
   test("RestorePadding", () =>
-    checkFormula({ op: "RestorePadding", inputs: [{ dims: [count, 3] }, places], outputs: [{ rank: 3 }] }, ([x]) => {
+    holds({ op: "RestorePadding", inputs: [{ dims: [count, 3] }, places], outputs: [{ rank: 3 }] }, ([x]) => {
       const y = new Array<number>(batch * tokens * 3).fill(0);
       numbers(x).forEach((v, i) => {
         y[offsets[Math.floor(i / 3)]! * 3 + (i % 3)] = v;
