@@ -17,7 +17,7 @@ import { withBlocks } from "./with-blocks.ts";
  * constants. Same inputs (and what the method reads per row) and outputs as the original; it costs what the adapter costs.
  * @throws PeftError ADAPTER_MISMATCH
  * @example
- * await writeModel("with-prefix.onnx", embedAdapter(model, prefix));
+ * await writeModel(embedAdapter(model, prefix), "with-prefix.onnx");
  */
 export function embedAdapter(original: Model, adapter: Adapter): Model {
   const model = prepareModel(original);

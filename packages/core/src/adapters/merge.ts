@@ -28,7 +28,7 @@ import { findSites } from "./sites.ts";
  * @throws PeftError ADAPTER_MISMATCH; BASE_MISMATCH when the adapter belongs to another base model; BRANCHES; NO_DELTA when the method cannot be written as weights; MERGE_NOT_FINITE when a new
  *   weight holds NaN or infinity
  * @example
- * await writeModel("merged.onnx", mergeAdapter(model, adapter));
+ * await writeModel(mergeAdapter(model, adapter), "merged.onnx");
  */
 export const mergeAdapter = (model: Model, adapter: Adapter): Model => applyDeltas(model, adapter, 1, null);
 

@@ -34,7 +34,7 @@ export interface SwappableModel {
  * @throws PeftError NO_NEUTRAL when no values stand for "no adapter"; and as injectAdapter
  * @example
  * const swappable = makeSwappable(model, { method: lora, config: { targetModules: ["query", "value"] } });
- * await writeModel("swappable.onnx", swappable.model);
+ * await writeModel(swappable.model, "swappable.onnx");
  */
 export function makeSwappable<C extends object>(
   original: Model,
