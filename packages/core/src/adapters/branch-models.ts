@@ -1,8 +1,12 @@
+import { PeftError } from "../errors.ts";
 import { bindInputs } from "../lowering/bind-inputs.ts";
 import { branchChoice } from "../lowering/choose-branches.ts";
 import type { Attribute, Graph, Model, Node, TensorData, Value } from "../onnx/ir.ts";
 import { subgraphsOf } from "../onnx/structure.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
+
+/** Inputs that choose branches, at most: every one doubles the number of models. */
+const mostChoices = 3;
 
 /** A model with several branches as one model for each: the one that training runs first. */
 export interface BranchModels {
@@ -14,13 +18,23 @@ export interface BranchModels {
 /**
  * The models that a file holds: itself, or one for each value of the inputs that decide its branches. Weights that branches share are
  * the very same objects.
+ * @throws PeftError BRANCHES where there are too many
  */
-export function branchModels(model: Model): BranchModels {
+export function branchModels(model: Model, chosen = 0): BranchModels {
   const choice = branchChoice(model);
   if (!choice) return { models: [model], combine: ([changed]) => changed ?? model };
+  if (chosen === mostChoices) {
+    throw new PeftError(
+      "BRANCHES",
+      `More than ${mostChoices} inputs choose branches of the model, "${choice.input}" is one.`,
+      {
+        hint: "bindInputs makes a model of some branches, which can be merged by itself.",
+      },
+    );
+  }
   const { input, value } = choice;
   const bound = [value, !value].map((truth) => bindInputs(model, { [input]: truth })) as [Model, Model];
-  const [taken, other] = [branchModels(bound[0]), branchModels(bound[1])];
+  const [taken, other] = [branchModels(bound[0], chosen + 1), branchModels(bound[1], chosen + 1)];
   const count = taken.models.length;
   const before = [...taken.models, ...other.models];
   return {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { branchModels } from "../adapters/branch-models.ts";
 import { graphAttribute } from "../graph/attributes.ts";
 import { toModel } from "../graph/to-model.ts";
 import { decodeModel } from "../onnx/decode.ts";
@@ -7,7 +8,7 @@ import { tensorFrom } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import { bindInputs } from "./bind-inputs.ts";
-import { branchChoice, chooseBranches, undecidedBranches } from "./choose-branches.ts";
+import { branchChoice, branchChoices, chooseBranches, undecidedBranches } from "./choose-branches.ts";
 import { prepareModel } from "./lower-model.ts";
 
 const node = (op: string, inputs: string[], outputs: string[], attributes: Node["attributes"] = {}): Node => ({
@@ -147,6 +148,41 @@ describe("the branch that is trained", () => {
     const prepared = prepareModel(model);
     expect(prepared.graph.nodes.map((n) => n.op)).toEqual(["Neg"]);
     expect(prepared.graph.inputs.map((v) => v.name)).toEqual(["x"]);
+  });
+
+  test("two inputs choose one after the other", async () => {
+    const nodes = [
+      ifNode("c", "first", withCache, without),
+      node("Not", ["d"], ["not_d"]),
+      ifNode(
+        "not_d",
+        "y",
+        branch("r", [sum, node("Add", ["first", "s"], ["r"])]),
+        branch("r", [node("Exp", ["first"], ["r"])]),
+      ),
+    ];
+    const model = await modelOf(nodes, [c, value("d", "bool", []), past]);
+    expect(branchChoices(model)).toMatchObject([
+      { input: "c", value: false },
+      { input: "d", value: true },
+    ]);
+    expect(chooseBranches(model).graph.nodes.map((n) => n.op)).toEqual(["Neg", "Exp"]);
+  });
+
+  test("many choices take no more time than their number, and are not merged", async () => {
+    const count = 300;
+    const names = Array.from({ length: count }, (_, i) => `c${i}`);
+    const nodes = names.map((name, i) =>
+      ifNode(
+        name,
+        i === count - 1 ? "y" : `v${i}`,
+        branch("r", [sum, node("Add", ["x", "s"], ["r"])]),
+        branch("r", [node("Neg", [i === 0 ? "x" : `v${i - 1}`], ["r"])]),
+      ),
+    );
+    const model = await modelOf(nodes, [...names.map((name) => value(name, "bool", [])), past]);
+    expect(branchChoices(model)).toHaveLength(count);
+    expect(() => branchModels(model)).toThrow(/More than 3 inputs choose branches/);
   });
 
   test("is not known where caches do not tell", async () => {

@@ -15,15 +15,25 @@ export interface BranchChoice {
 const isCache = ({ name, type, shape }: Value): boolean =>
   isFloating(type) && shape.length >= 3 && (/past|cache/i.test(name) || shape.some((d) => /past/i.test(String(d))));
 
-/** The If nodes that an input decides, and what each is told when the input is true. */
-function decidedBy({ graph }: Model, input: string): { readonly node: Node; readonly whenTrue: boolean }[] {
-  const known = new Map([[input, true]]);
-  const decided: { node: Node; whenTrue: boolean }[] = [];
+/** An If, and what it is told when the value that its condition comes from is true. */
+interface Decided {
+  readonly node: Node;
+  readonly whenTrue: boolean;
+}
+
+/** The If nodes of a graph by the value that their conditions come from, through Not and the like. One pass over the nodes. */
+function decidedNodes({ graph }: Model): Map<string, Decided[]> {
+  const origins = new Map<string, { readonly source: string; readonly whenTrue: boolean }>();
+  const decided = new Map<string, Decided[]>();
   for (const node of graph.nodes) {
-    const whenTrue = isIf(node) ? known.get(node.inputs[0] ?? "") : undefined;
-    if (whenTrue !== undefined) decided.push({ node, whenTrue });
-    const truth = truthOf(node, known);
-    if (truth !== undefined) known.set(node.outputs[0] ?? "", truth);
+    const [input = "", output = ""] = [node.inputs[0], node.outputs[0]];
+    const { source, whenTrue } = origins.get(input) ?? { source: input, whenTrue: true };
+    const truth = truthOf(node, new Map([[input, whenTrue]]));
+    if (truth !== undefined) origins.set(output, { source, whenTrue: truth });
+    if (!isIf(node)) continue;
+    const list = decided.get(source);
+    if (list) list.push({ node, whenTrue });
+    else decided.set(source, [{ node, whenTrue }]);
   }
   return decided;
 }
@@ -35,12 +45,18 @@ interface Decision {
   readonly reason: string;
 }
 
-/** What to set an input to that decides branches; null for one that decides none. */
-function decisionOf(model: Model, input: Value): Decision | null {
-  const { graph } = model;
-  const decided = isChoice(input) && !graph.initializers.has(input.name) ? decidedBy(model, input.name) : [];
-  if (decided.length === 0) return null;
-  const caches = graph.inputs.filter(isCache);
+/** Inputs that decide branches, with what to set them to. */
+function decisionsOf(model: Model): Decision[] {
+  const nodes = decidedNodes(model);
+  const { inputs, initializers } = model.graph;
+  const caches = inputs.filter(isCache);
+  return inputs.flatMap((input) => {
+    const decided = isChoice(input) && !initializers.has(input.name) ? nodes.get(input.name) : undefined;
+    return decided ? [decisionOf(input, decided, caches)] : [];
+  });
+}
+
+function decisionOf(input: Value, decided: readonly Decided[], caches: readonly Value[]): Decision {
   const cachesRead = (value: boolean): number => {
     const read = new Set<string>();
     for (const { node, whenTrue } of decided) {
@@ -69,19 +85,15 @@ function decisionOf(model: Model, input: Value): Decision | null {
  * input decides an If, or nothing says which branch is the one without a cache.
  */
 export function branchChoice(model: Model): BranchChoice | null {
-  for (const input of model.graph.inputs) {
-    const decision = decisionOf(model, input);
-    if (decision !== null && decision.value !== null) return { ...decision, value: decision.value };
-  }
-  return null;
+  const decision = decisionsOf(model).find(isDecided);
+  return decision ?? null;
 }
+
+const isDecided = (decision: Decision): decision is BranchChoice => decision.value !== null;
 
 /** Inputs that decide branches and that nothing chooses a value for, with the reason. */
 export const undecidedBranches = (model: Model): { readonly input: string; readonly reason: string }[] =>
-  model.graph.inputs.flatMap((input) => {
-    const decision = decisionOf(model, input);
-    return decision?.value === null ? [decision] : [];
-  });
+  decisionsOf(model).filter((decision) => !isDecided(decision));
 
 const graphAttribute = (node: Node, condition: boolean) =>
   ({ type: "graph", value: branchOf(node, condition) }) as const;
@@ -98,9 +110,11 @@ function choose(model: Model): Chosen {
   if (known) return known;
   const choices: BranchChoice[] = [];
   let result = bindInputs(model, {});
-  for (let choice = branchChoice(result); choice; choice = branchChoice(result)) {
-    choices.push(choice);
-    result = bindInputs(result, { [choice.input]: choice.value });
+  for (;;) {
+    const decided = decisionsOf(result).filter(isDecided);
+    if (decided.length === 0) break;
+    choices.push(...decided);
+    result = bindInputs(result, Object.fromEntries(decided.map(({ input, value }) => [input, value])));
   }
   const found = { model: result, choices };
   chosen.set(model, found);
