@@ -127,8 +127,6 @@ export async function compare(data: GlossClassification, options: CompareOptions
       options: {
         epochs: options.epochs,
         batchSize,
-        // Definitions are short: small runs of equal lengths pad least.
-        microBatchTokens: 256,
         seed: options.seed,
         device: options.device,
         maxGradNorm: 1,
