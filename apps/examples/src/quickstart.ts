@@ -30,7 +30,7 @@ const backbone = fileURLToPath(new URL("../models/wordnet-bert", import.meta.url
 const isInt8 = values.compute === "int8";
 const resultName = isInt8 ? "quickstart-int8" : "quickstart";
 const command = `npm run quickstart --${isInt8 ? " --compute int8" : ""} --seeds ${values.seeds} --record`;
-const epochs = Number(values.epochs ?? (values.quick ? 1 : 12));
+const epochs = Number(values.epochs ?? (values.quick ? 8 : 12));
 const sizes = values.quick ? { train: 300, validation: 100, test: 300 } : { train: 1000 };
 
 const all: Row[][] = [];
