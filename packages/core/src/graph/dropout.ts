@@ -15,6 +15,9 @@ export const maskRangeNames = (mask: string): readonly [string, string] => [`${m
 /** Name of the input that feeds the pool that masks are cut from. */
 export const poolName = (draw: Draw): string => `dropout.pool.${draw}`;
 
+/** Name of the input that feeds a pool in its place that says of each value whether it is kept, in a byte. */
+export const keptPoolName = (draw: Draw): string => `dropout.kept.${draw}`;
+
 /** The input feeds a mask of dropout. */
 export const isDropoutMask = (input: string): boolean => input.startsWith(PREFIX);
 

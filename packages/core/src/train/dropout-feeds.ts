@@ -1,5 +1,5 @@
 import { PeftError } from "../errors.ts";
-import { type Draw, dropoutMaskName, maskRangeNames, poolName } from "../graph/dropout.ts";
+import { type Draw, dropoutMaskName, keptPoolName, maskRangeNames, poolName } from "../graph/dropout.ts";
 import { evaluateDim } from "../onnx/dims.ts";
 import type { Value } from "../onnx/ir.ts";
 import { createRandom, type Random, streamSeed } from "../random/random.ts";
@@ -22,6 +22,9 @@ export function symbolSizes(inputs: readonly Value[], feeds: Feeds): Map<string,
 /** Shortest pool: with small masks, two sites would else often draw the same offset. 64 KB, some 50 us to fill. */
 const SHORTEST_POOL = 16384;
 
+/** Values, or bytes that say of values whether they are kept. */
+type Pool = Float32Array | Uint8Array;
+
 /** Equal parts that a distribution of gaps is cut into: two of them make one 32-bit draw. */
 const PARTS = 65536;
 
@@ -36,7 +39,7 @@ function dropGaps(probability: number): Uint32Array {
 }
 
 /** 0 wherever one gap after the other ends, else `kept`. Draws where the zeros are and not every value: few draws for a small p. */
-function fillMasks(pool: Float32Array, gaps: Uint32Array, kept: number, uint32: () => number): void {
+function fillMasks(pool: Pool, gaps: Uint32Array, kept: number, uint32: () => number): void {
   pool.fill(kept);
   for (let i = -1; i < pool.length; ) {
     const bits = uint32();
@@ -55,16 +58,25 @@ function fillLogistic(pool: Float32Array, uint32: () => number): void {
   }
 }
 
+/** What a kept value is multiplied by: 1/(1-p), where p is that of the gaps, so that the expectation is exactly 1. */
+const scaleOf = (gaps: Uint32Array): number => 1 / (1 - PARTS / gaps.reduce((sum, gap) => sum + gap, 0));
+
+/** What values that dropout keeps are multiplied by. */
+export const keptScale = (probability: number): number => scaleOf(dropGaps(probability));
+
 /**
- * What fills a pool, made once for each probability or distribution. Dropout: 0 with probability p, else 1/(1-p), where p is that of the
- * gaps in the table, so that the expectation is exactly 1.
+ * What fills a pool, made once for each probability or distribution. Dropout: 0 with probability p, else {@link keptScale}, or 1 in a
+ * pool of bytes.
  */
-function poolFiller(draw: Draw): (pool: Float32Array, random: Random) => void {
-  if (draw === "normal") return (pool, random) => random.fillNormal(pool, 0, 1);
-  if (draw === "logistic") return (pool, random) => fillLogistic(pool, random.uint32);
+function poolFiller(draw: Draw): (pool: Pool, random: Random) => void {
+  const values = (fill: (pool: Float32Array, random: Random) => void) => (pool: Pool, random: Random) => {
+    if (pool instanceof Float32Array) fill(pool, random);
+  };
+  if (draw === "normal") return values((pool, random) => random.fillNormal(pool, 0, 1));
+  if (draw === "logistic") return values((pool, random) => fillLogistic(pool, random.uint32));
   const gaps = dropGaps(draw);
-  const dropped = PARTS / gaps.reduce((sum, gap) => sum + gap, 0);
-  return (pool, random) => fillMasks(pool, gaps, 1 / (1 - dropped), random.uint32);
+  const scale = scaleOf(gaps);
+  return (pool, random) => fillMasks(pool, gaps, pool instanceof Uint8Array ? 1 : scale, random.uint32);
 }
 
 /** Length of a pool whose largest mask has `largest` values: twice as long, so that masks overlap only in part. */
@@ -112,7 +124,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
     const isCut = known.has(maskRangeNames(name)[0]);
     return known.has(name) || isCut ? [{ site, name, draw, size, isCut }] : [];
   });
-  const buffers = new Map<Draw, Float32Array>();
+  const buffers = new Map<Draw, Pool>();
   const fillers = new Map(Array.from(new Set(used.map(({ draw }) => draw)), (draw) => [draw, poolFiller(draw)]));
 
   const sizesOf = (run: Feeds): number[] => {
@@ -128,10 +140,12 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
     });
   };
 
-  const fill = (draw: Draw, length: number, step: number): Float32Array => {
+  const isBytes = (draw: Draw): boolean => known.has(keptPoolName(draw));
+
+  const fill = (draw: Draw, length: number, step: number): Pool => {
     let buffer = buffers.get(draw);
     if (!buffer || buffer.length < length) {
-      buffer = new Float32Array(length);
+      buffer = isBytes(draw) ? new Uint8Array(length) : new Float32Array(length);
       buffers.set(draw, buffer);
     }
     const pool = buffer.subarray(0, length);
@@ -141,7 +155,7 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
 
   return (runs, step) => {
     const sizes = runs.map(sizesOf);
-    const pools = new Map<Draw, Float32Array>();
+    const pools = new Map<Draw, Pool>();
     for (const draw of new Set(used.map((site) => site.draw))) {
       const own = sizes.flatMap((run) => run.filter((_, i) => used[i]?.draw === draw));
       pools.set(draw, fill(draw, poolLength(Math.max(0, ...own)), step));
@@ -150,12 +164,14 @@ export function createDropoutFeeds(setup: DropoutFeedsSetup): (runs: readonly Fe
       const random = createRandom(streamSeed(seed, "dropout-offsets", step, k));
       const masks = used.flatMap(({ name, draw, isCut }, i): [string, RuntimeTensor][] => {
         const size = run[i] ?? 0;
-        const pool = pools.get(draw) as Float32Array;
+        const pool = pools.get(draw) as Pool;
         const first = ALIGNMENT * random.integer(Math.floor((pool.length - size) / ALIGNMENT) + 1);
         if (!isCut) return [[name, { type: "float32", dims: [size], data: pool.subarray(first, first + size) }]];
         const [start, end] = maskRangeNames(name);
         return [
-          [poolName(draw), { type: "float32", dims: [pool.length], data: pool }],
+          isBytes(draw)
+            ? [keptPoolName(draw), { type: "bool", dims: [pool.length], data: pool }]
+            : [poolName(draw), { type: "float32", dims: [pool.length], data: pool }],
           [start, { type: "int64", dims: [1], data: BigInt64Array.of(BigInt(first)) }],
           [end, { type: "int64", dims: [1], data: BigInt64Array.of(BigInt(first + size)) }],
         ];

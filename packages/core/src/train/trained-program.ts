@@ -9,5 +9,5 @@ export function trainedProgram(
   { recompute, device }: Pick<TrainOptions, "recompute" | "device">,
 ): TrainingProgram {
   const kept = recompute === "blocks" ? withRecomputation(program) : program;
-  return device === "cpu" ? kept : withPooledMasks(kept);
+  return device === "cpu" ? kept : withPooledMasks(kept, device);
 }
