@@ -3,6 +3,7 @@ import type { Feeds } from "../runtime/runtime.ts";
 import { batchesOf, epochOrder, groupByLength } from "./batch-order.ts";
 import { type MicroBatchOptions, planMicroBatches } from "./micro-batches.ts";
 import type { TrainOptions } from "./options.ts";
+import { runSizes } from "./run-sizes.ts";
 import type { TrainingRun } from "./training-run.ts";
 
 /** Limits under which a batch is one run. */
@@ -29,7 +30,7 @@ export function createBatches<Sample>(
   stepsPerEpoch: number,
 ): (step: number) => Batch {
   const isWhole = data.wholeBatch || training.couplesSamples;
-  const limits = isWhole ? WHOLE : { maxTokens: options.microBatchTokens };
+  const limits = isWhole ? WHOLE : runSizes(options);
   const lengthOf = (sample: number): number => data.lengthOf(data.samples[sample] as Sample);
   const orderOf = (epoch: number): Int32Array => {
     const order = epochOrder(data.samples.length, options.seed, epoch);

@@ -8,6 +8,7 @@ import type { Graph } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
 import { dropoutPoolBytes, symbolSizes } from "./dropout-feeds.ts";
 import { type TrainOptions, type TrainOptionsInput, trainOptions } from "./options.ts";
+import { runSizes } from "./run-sizes.ts";
 import { shapedGraph } from "./shaped-graph.ts";
 import type { TrainingRun } from "./training-run.ts";
 
@@ -41,7 +42,7 @@ export async function estimateRun<Sample>(
   const evaluation = run.evaluation ? shapedGraph(run.evaluation.graph).graph : undefined;
   await setImmediate();
   const trainedParameters = Object.values(run.parameters).reduce((sum, { dims }) => sum + elementCount(dims), 0);
-  const sizes = largestSizes(run, graph, options.batchSize, settings.microBatchTokens, longest);
+  const sizes = largestSizes(run, graph, options.batchSize, runSizes(settings).maxTokens, longest);
   const dropoutBytes = dropoutPoolBytes(run.training.dropout, sizes);
   return estimateMemory({
     graph: trained,
@@ -102,7 +103,8 @@ async function settingsThatFit<Sample>(
     (await estimateRun(run, options, settings, longest)).totalBytes <= availableBytes;
   const found: string[] = [];
   const isWhole = run.data.wholeBatch || run.training.couplesSamples;
-  const { recompute, microBatchTokens } = options;
+  const { recompute } = options;
+  const microBatchTokens = runSizes(options).maxTokens;
   for (let tokens = microBatchTokens >> 1; !isWhole && tokens >= LEAST_TOKENS; tokens >>= 1) {
     if (await fits({ recompute, microBatchTokens: tokens })) {
       found.push(`microBatchTokens ${tokens}`);

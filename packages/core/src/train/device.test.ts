@@ -5,7 +5,8 @@ import type { OpenOptions, Runtime } from "../runtime/runtime.ts";
 import { memoryLimit } from "./check-memory.ts";
 import { createEngine } from "./engine.ts";
 import { fingerprintOf } from "./fingerprint.ts";
-import { trainOptions } from "./options.ts";
+import { type TrainOptionsInput, trainOptions } from "./options.ts";
+import { runSizes } from "./run-sizes.ts";
 import { collateTiny, tinyEvaluation, tinyParameters, tinyProgram, tinyRun, tinySamples } from "./testing/tiny-task.ts";
 import { type TrainEvent, train } from "./trainer.ts";
 
@@ -70,8 +71,17 @@ describe.skipIf(existsSync("/dev/nvidiactl"))("without the device", () => {
 
 test("a checkpoint of one device can be continued on another", async () => {
   const run = tinyRun();
-  const on = (device: string) => fingerprintOf(run, trainOptions.parse({ ...run.options, device }));
+  const { microBatchTokens: _given, ...options } = run.options as TrainOptionsInput;
+  const on = (device: string, more = {}) => fingerprintOf(run, trainOptions.parse({ ...options, ...more, device }));
   expect(await on("webgpu")).toEqual(await on("cpu"));
+  expect(await on("webgpu", { microBatchTokens: 64 })).not.toEqual(await on("cpu"));
+});
+
+test("runs are larger on a GPU where nothing is said", () => {
+  const sizes = (options: object) => runSizes(trainOptions.parse({ optimizer, ...options }));
+  expect(sizes({})).toEqual({ maxTokens: 512, runCost: 48 });
+  expect(sizes({ device: "cuda" })).toEqual({ maxTokens: 16384, runCost: 4096 });
+  expect(sizes({ device: "webgpu", microBatchTokens: 1000 })).toEqual({ maxTokens: 1000, runCost: 4096 });
 });
 
 test("free memory of the machine says nothing about that of a GPU", () => {

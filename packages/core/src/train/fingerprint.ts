@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
 import type { TrainOptions } from "./options.ts";
+import { cpuRunSizes } from "./run-sizes.ts";
 import type { TrainingRun } from "./training-run.ts";
 
 /** One piece takes about a millisecond; between two the event loop turns. */
@@ -34,11 +35,13 @@ export async function fingerprintOf<Sample>(
     prefixCache,
     ...rest
   } = options;
+  // The default is another one on a GPU, and devices may change.
+  const given = { ...rest, microBatchTokens: rest.microBatchTokens ?? cpuRunSizes.maxTokens };
   return {
     options:
       typeof prefixCache === "object" && prefixCache.precision === "float16"
-        ? { ...rest, prefixCache: "float16" }
-        : rest,
+        ? { ...given, prefixCache: "float16" }
+        : given,
     groups: run.groups ?? [],
     samples: run.data.samples.length,
     parameters: Object.fromEntries(Object.entries(run.parameters).map(([name, { dims }]) => [name, [...dims]])),

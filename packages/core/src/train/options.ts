@@ -27,8 +27,11 @@ export const trainOptions = z.strictObject({
    * of transformers; the same default.
    */
   groupByLength: z.boolean().default(false),
-  /** Padded tokens (or other units of length) that one run sees; 512 keeps the activations in the cache. */
-  microBatchTokens: z.int().positive().default(512),
+  /**
+   * Padded tokens (or other units of length) that one run sees. Default on the CPU 512, which keeps the activations in the cache, on
+   * a GPU 16,384: a run there costs as much as some thousand tokens.
+   */
+  microBatchTokens: z.int().positive().optional(),
   /**
    * "blocks": activations inside blocks of the model are computed again in the backward pass instead of being kept, for a lower
    * peak and some 40 % more time. Gradients stay equal to the bit.
@@ -64,8 +67,8 @@ export const trainOptions = z.strictObject({
   threads: z.int().positive().optional(),
   /**
    * Where training and evaluation run: "cuda" on an NVIDIA GPU, "webgpu" on any. What a GPU has no kernel for runs on the CPU; the
-   * "device" event says what. A GPU wants larger runs than a CPU: `microBatchTokens` of 16,384 or so. "cuda" computes products in
-   * float32, not TF32, unless the environment sets NVIDIA_TF32_OVERRIDE (inline: only where it sets it to 0).
+   * "device" event says what. Runs are larger there, see `microBatchTokens`. "cuda" computes products in float32, not TF32, unless the
+   * environment sets NVIDIA_TF32_OVERRIDE (inline: only where it sets it to 0).
    */
   device: z.enum(devices).default("cpu"),
   /** "process" keeps the caller's event loop free; "inline" trains in the calling thread. */

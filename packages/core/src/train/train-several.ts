@@ -12,6 +12,7 @@ import { joinFeeds, type Padding } from "./join-feeds.ts";
 import type { MemberSetup } from "./member.ts";
 import { type TrainOptions, trainOptions } from "./options.ts";
 import type { TrainingProgram } from "./program.ts";
+import { runSizes } from "./run-sizes.ts";
 import { openSeveralFolder } from "./several-folder.ts";
 import { segmentFeeds, shareEngine } from "./shared-engine.ts";
 import { trainedProgram } from "./trained-program.ts";
@@ -147,7 +148,7 @@ function memberRuns<Sample>(run: SeveralRun<Sample>, options: SharedOptions): Ma
   );
   const epochs = [...parsed.values()].map((one) => stepCounts(one.own.data.samples.length, one.options).stepsPerEpoch);
   const inOneGraph: Partial<TrainOptions> = {
-    microBatchTokens: Math.max(1, Math.floor(options.microBatchTokens / expected.length)),
+    microBatchTokens: Math.max(1, Math.floor(runSizes(options).maxTokens / expected.length)),
     recompute: options.recompute,
     isolation: options.isolation,
     device: options.device,
@@ -214,7 +215,7 @@ function unitedRun<Sample>(
     },
     options: {
       ...(parsed[0] as TrainOptions),
-      microBatchTokens: options.microBatchTokens,
+      microBatchTokens: runSizes(options).maxTokens,
       batchSize: parsed.reduce((sum, { batchSize }) => sum + batchSize, 0),
     },
   };

@@ -8,6 +8,7 @@ import { createEngineProcess } from "../engine-process.ts";
 import { planMicroBatches } from "../micro-batches.ts";
 import type { TrainOptions } from "../options.ts";
 import type { EvaluationProgram, TrainingProgram } from "../program.ts";
+import { runSizes } from "../run-sizes.ts";
 import type { TrainingRun } from "../training-run.ts";
 import { bytesPerNumber, createRowStore } from "./row-store.ts";
 import { type RowLayout, rowLayout, rowSize, stackRows, takeRow } from "./rows.ts";
@@ -30,7 +31,7 @@ export interface PrefixCache extends AsyncDisposable {
  * @throws PeftError NO_PREFIX, PREFIX_ROWS
  */
 export async function openPrefixCache<Sample>(run: TrainingRun<Sample>, options: TrainOptions): Promise<PrefixCache> {
-  const { prefixCache, prefixDropout, microBatchTokens } = options;
+  const { prefixCache, prefixDropout } = options;
   const settings = typeof prefixCache === "object" ? prefixCache : defaults;
   const { prefix, suffix, cut, axes, workShare } = splitProgram(run.training, { prefixDropout });
   const layouts = cut.map((value) => rowLayout(value, axes.batch));
@@ -84,7 +85,7 @@ export async function openPrefixCache<Sample>(run: TrainingRun<Sample>, options:
   const fill = async (): Promise<void> => {
     const plan = planMicroBatches(
       kept.map((i) => run.data.lengthOf(run.data.samples[i] as Sample)),
-      { maxTokens: microBatchTokens },
+      runSizes(options),
     );
     for (const [k, members] of plan.runs.entries()) {
       if (run.signal?.aborted) return;
