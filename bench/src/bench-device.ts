@@ -1,7 +1,7 @@
 /**
  * One LoRA training step on a GPU beside PyTorch + peft, in one run:
- *   npm run bench:device -- [--device cuda|webgpu] [--shapes mini,base] [--rounds 2] [--steps 30] [--python parity/.venv/bin/python]
- * Both sides in float32 without and with TF32, whole batches in one run. Writes bench/results/device.json after every round.
+ *   npm run bench:device -- [--device cuda|webgpu] [--shapes mini,base] [--rounds 3] [--steps 30] [--python parity/.venv/bin/python]
+ * Both sides in float32 in every round, the others once; whole batches in one run. Writes bench/results/device.json after every round.
  * A side that fails is left out and named, and the exit code is 1.
  */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -19,7 +19,7 @@ const { values } = parseArgs({
   options: {
     device: { type: "string", default: "cuda" },
     shapes: { type: "string", default: "mini,base" },
-    rounds: { type: "string", default: "2" },
+    rounds: { type: "string", default: "3" },
     steps: { type: "string", default: "30" },
     python: { type: "string", default: "parity/.venv/bin/python" },
     out: { type: "string", default: fileURLToPath(new URL("../results/device.json", import.meta.url)) },
@@ -29,16 +29,22 @@ const device = values.device as Device;
 const { python } = values;
 const once = (side: Side): Side => ({ ...side, isSecondary: true });
 
+/** The arena grows by powers of two; weights that are in it are rounded up with the rest. */
+const OUTSIDE_ARENA = "use_device_allocator_for_initializers=1";
+
 const reference = "PyTorch + peft float32";
 const referenceTf32 = "PyTorch + peft TF32";
 const sides: Side[] = [
   ours("onnx-peft float32", device, false),
   torch(reference, python, device),
-  ...(device === "cuda" ? [ours("onnx-peft TF32", device, true)] : []),
-  torch(referenceTf32, python, device, "--tf32"),
+  ...(device === "cuda" ? [once(ours("onnx-peft TF32", device, true))] : []),
+  once(torch(referenceTf32, python, device, "--tf32")),
   once(ours("onnx-peft float32, no dropout", device, false, "--dropout", "0")),
   once(torch("PyTorch + peft float32, no dropout", python, device, "--dropout", "0")),
   once(torch("PyTorch + peft bfloat16 autocast", python, device, "--dtype", "bfloat16")),
+  once(ours("onnx-peft float32, weights outside the arena", device, false, "--setting", OUTSIDE_ARENA)),
+  once(ours("onnx-peft float32, memory planned", device, false, "--memory-pattern")),
+  once(ours("onnx-peft float32, both", device, false, "--setting", OUTSIDE_ARENA, "--memory-pattern")),
 ];
 
 interface Figures extends SideFigures {

@@ -2,6 +2,7 @@
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
  *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--warmup 2] [--threads 2] [--dropout 0.1] [--recompute]
  *     [--compute float32|int8] [--device cpu|cuda|webgpu] [--model <folder, made where absent and kept>]
+ *     [--setting use_device_allocator_for_initializers=1] [--memory-pattern]   (in this process then)
  * Prints one line of JSON.
  */
 import { existsSync } from "node:fs";
@@ -11,6 +12,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import {
   buildTrainingProgram,
+  createEngine,
   createEngineProcess,
   createInt8Plan,
   createRandom,
@@ -21,6 +23,7 @@ import {
   injectAdapter,
   lora,
   onnxruntimeNode,
+  type Runtime,
   trainableValues,
   withPooledMasks,
   withRecomputation,
@@ -41,8 +44,21 @@ const { values, positionals } = parseArgs({
     warmup: { type: "string", default: "2" },
     device: { type: "string", default: "cpu" },
     model: { type: "string" },
+    setting: { type: "string", multiple: true, default: [] },
+    "memory-pattern": { type: "boolean", default: false },
   },
 });
+/** The runtime with settings that no option of a training has. */
+const tunedRuntime = (): Runtime => ({
+  ...onnxruntimeNode,
+  open: (model, options) =>
+    onnxruntimeNode.open(model, {
+      ...options,
+      memoryPattern: values["memory-pattern"],
+      settings: Object.fromEntries(values.setting.map((setting) => setting.split("="))),
+    }),
+});
+
 const shape = shapes[(positionals[0] ?? "mini") as ShapeName];
 const dropout = Number(values.dropout);
 const folder = await mkdtemp(join(tmpdir(), "onnx-peft-bench-"));
@@ -72,16 +88,18 @@ try {
     int8 ? { int8 } : {},
   );
   const kept = values.recompute ? withRecomputation(program) : program;
-  const training = values.device === "cpu" ? kept : withPooledMasks(kept);
+  const training = values.device === "cpu" ? kept : withPooledMasks(kept, values.device as Device);
   const parameters = startValues(adapted, 1);
-  const engine = await createEngineProcess({
+  const setup = {
     training,
     parameters,
-    optimizer: { type: "adamw", learningRate: 1e-4 },
+    optimizer: { type: "adamw", learningRate: 1e-4 } as const,
     seed: 1,
     threads: Number(values.threads),
     device: values.device as Device,
-  });
+  };
+  const isTuned = values.setting.length > 0 || values["memory-pattern"];
+  const engine = isTuned ? await createEngine(tunedRuntime(), setup) : await createEngineProcess(setup);
   const random = createRandom(2);
   const perRun = Math.max(1, Math.floor(Number(values.micro) / shape.tokens));
   const runs: Feeds[] = [];

@@ -58,10 +58,10 @@ async function create(model: Uint8Array | string, options: OpenOptions): Promise
   const sessionOptions: ort.InferenceSession.SessionOptions = {
     executionProviders: [...(options.providers ?? ["cpu"])],
     executionMode: "sequential",
-    enableMemPattern: false,
+    enableMemPattern: options.memoryPattern ?? false,
     logSeverityLevel: options.quiet ? 4 : 3,
     extra: {
-      session: settings,
+      session: { ...settings, ...options.settings },
       ...(options.purpose === "serving" || options.purpose === "evaluation"
         ? {}
         : { optimization: { disable_specified_optimizers: FUSIONS.join(";") } }),

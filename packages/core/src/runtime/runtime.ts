@@ -43,6 +43,10 @@ export interface OpenOptions {
   readonly quiet?: boolean;
   /** The first run is observed, for `placement`. Default false. */
   readonly recordPlacement?: boolean;
+  /** Plans the memory of all values from the shapes of the first run. Default false: on a CPU it keeps them all alive. */
+  readonly memoryPattern?: boolean;
+  /** More of ONNX Runtime's settings of a session, without "session." before their names. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** Writes a kernel profile with this file prefix. */
   readonly profile?: string;
 }
