@@ -51,9 +51,9 @@ const namesOf = (layer: number): EncoderNames => {
   };
 };
 
-/** A transformer encoder with random weights, twelve linear modules and a linear head over the mean of its states. */
-export function plantedTransformer(seed: string): Model {
-  const { vocabulary, hidden, intermediate, heads, layers, outputs } = plantedSizes;
+/** A transformer encoder with random weights, six linear modules a layer and a linear head over the mean of its states. */
+export function plantedTransformer(seed: string, layers = plantedSizes.layers): Model {
+  const { vocabulary, hidden, intermediate, heads, outputs } = plantedSizes;
   const random = createRandom(`planted transformer ${seed}`);
   const tensors = new Map<string, ReturnType<typeof tensorFrom>>();
   const draw = (name: string, dims: readonly number[], std: number, mean = 0): void => {
@@ -107,7 +107,7 @@ export interface PlantedSample {
 
 export interface Planted {
   readonly model: Model;
-  /** All linear modules of the layers, in order. */
+  /** The linear modules of the layers that may be changed, in order. */
   readonly modules: readonly string[];
   /** Those that were changed. */
   readonly changed: readonly string[];
@@ -135,16 +135,18 @@ export const plantedFeeds = (samples: readonly PlantedSample[]): Feeds => ({
 
 /**
  * A problem with a known answer: samples are labelled by the same network with changes of low rank at some modules.
- * @param changes the rank of the change at each changed module; its size is `size` times that of the weight
+ * @param changes the rank of the change at each changed module; its size is `size` times that of the weight, and each of its
+ * components is `fall` times the one before
+ * @param among names of modules that may be changed
  */
 export async function plantedProblem(
   seed: number,
   changes: readonly number[],
-  { size = 0.6, train = 512, test = 256 } = {},
+  { size = 0.6, train = 512, test = 256, layers = plantedSizes.layers, among = /./, fall = 1 } = {},
 ): Promise<Planted> {
-  const model = plantedTransformer(`${seed}`);
+  const model = plantedTransformer(`${seed}`, layers);
   const modules = findSites(model)
-    .filter(({ kind, name }) => kind === "linear" && name !== "head")
+    .filter(({ kind, name }) => kind === "linear" && name !== "head" && among.test(name))
     .map(({ name }) => name);
   const random = createRandom(`planted changes ${seed}`);
   const order = random.permutation(modules.length);
@@ -154,13 +156,14 @@ export async function plantedProblem(
     const adapted = injectAdapter(model, { method: lora, config: { r, alpha: r, targetModules: [changed[i] ?? ""] } });
     const { site } = adapted.plans[0] as (typeof adapted.plans)[number];
     const frozen = /query|key/.test(site.name) ? 2 : 1.4;
-    // |B·A| over |W| is `size`: entries of B·A have variance r b² for A ~ N(0, 1).
-    const b = (size * frozen) / Math.sqrt(r * site.inFeatures);
+    const parts = Array.from({ length: r }, (_, k) => fall ** k);
+    // |B·A| over |W| is `size`: entries of B·A have variance |b|² for A ~ N(0, 1), b the deviations of B's columns.
+    const b = (size * frozen) / Math.sqrt(site.inFeatures * parts.reduce((sum, part) => sum + part ** 2, 0));
     const values = new Map(
-      [...initialParameters(adapted, seed)].map(([name, v]) => [
-        name,
-        random.fillNormal(v, 0, name.endsWith("lora_B.weight") ? b : 1),
-      ]),
+      [...initialParameters(adapted, seed)].map(([name, v]) => {
+        if (!name.endsWith("lora_B.weight")) return [name, random.fillNormal(v, 0, 1)] as const;
+        return [name, random.fillNormal(v, 0, b).map((value, i) => value * (parts[i % r] as number))] as const;
+      }),
     );
     teacher = mergeAdapter(teacher, adapterOf(adapted, values));
   });
