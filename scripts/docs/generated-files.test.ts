@@ -122,6 +122,7 @@ test("README.md holds the examples, what is supported and the measured tables", 
     "table:step": resultsSection(results, "step"),
     "table:epoch": resultsSection(results, "epoch"),
     "table:device": resultsSection(results, "device"),
+    "table:device-check": resultsSection(results, "device-check"),
   };
   await expectFile("README.md", fillBlocks(await read("README.md"), blocks));
 });

@@ -18,7 +18,7 @@ export interface Side {
   run(shape: ShapeName, models: string, steps: number): Promise<SideFigures>;
 }
 
-export const WARM_UP = 5;
+export const WARM_UP = 10;
 const PATIENCE_MS = 240_000;
 
 const local = (path: string): string => fileURLToPath(new URL(`../../../${path}`, import.meta.url));
