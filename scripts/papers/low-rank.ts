@@ -60,6 +60,7 @@ export const lowRankPapers: readonly PaperLines[] = [
       line(
         "One training for all ranks, and what it costs",
         { claim: "dylora-all-ranks" },
+        { claim: "dylora-falling-planted" },
         { claim: "dylora-ranks-planted" },
       ),
     ],
