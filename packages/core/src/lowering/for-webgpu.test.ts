@@ -107,6 +107,11 @@ test("MaxPool says where its maxima are on the CPU", async () => {
   expect(forWebGpu(plain)).toBe(plain);
 });
 
+test.each([1, -1])("LogSoftmax is taken apart, axis %i", async (axis) => {
+  const model = modelOf([["b", 5, 4]], (g, x) => g.op("LogSoftmax", [g.mul(x[0] as Value, 50)], { axis }));
+  expect(await compareRewritten(model)).not.toContain("LogSoftmax");
+});
+
 test.each(["Sin", "Cos"])("%s is computed on the CPU, in float64", async (op) => {
   const ops = await compareRewritten(modelOf([["b", 5]], (g, x) => g.op(op, x)));
   expect(ops.filter((name) => name !== "Identity")).toEqual(["Cast", op, "Cast"]);

@@ -71,6 +71,15 @@ const webgpuExpansions = {
     const [, indices] = g.op("MaxPool", [g.cast(x, "float64")], kept(node), { count: 2 });
     return [y as Value, indices as Value];
   },
+  /** X - max - log(sum(exp(X - max))): no kernel, and a language model's logits are its largest activation. */
+  LogSoftmax: (c) => {
+    const { g, node } = c;
+    if (g.opset < 13) return null; // of all axes from `axis` on
+    const x = required(c, 0);
+    const axes = [intAttribute(node, "axis", -1)];
+    const shifted = g.sub(x, g.reduceMax(x, axes));
+    return [g.sub(shifted, g.log(g.reduceSum(g.exp(shifted), axes)))];
+  },
   Sin: onCpu,
   Cos: onCpu,
 } satisfies Record<string, Expansion>;
