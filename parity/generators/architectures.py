@@ -515,6 +515,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ("output",),
         100,
         ("src",),
+        full=True,
     ),
 }
 

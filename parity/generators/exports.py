@@ -35,6 +35,7 @@ SELECTION: dict[str, tuple[str, ...]] = {
     "segformer": ("torchscript17", "dynamo"),
     "wav2vec2": ("torchscript17",),
     "opt": ("torchscript17",),  # a module that is never called
+    "torch-transformer": ("torchscript14", "torchscript17", "dynamo"),  # query, key and value in one parameter; a length written in
 }
 torch.backends.mha.set_fastpath_enabled(False)  # it reads the weights of frozen layers and would pass adapters by
 LORA = dict(r=2, lora_alpha=4, lora_dropout=0.0)
@@ -163,6 +164,14 @@ def folded(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
+def by_module(name: str, value: torch.Tensor) -> Tensors:
+    """A parameter of a module under its name; what nn.MultiheadAttention packs as three, as if query, key and value were modules."""
+    attention, packed, kind = name.partition("in_proj_")
+    if not packed:
+        return {name: value}
+    return {f"{attention}in_proj.{part}.{kind}": rows for part, rows in zip(("query", "key", "value"), value.chunk(3), strict=True)}
+
+
 def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
     architecture = architectures()[name]
 
@@ -189,7 +198,8 @@ def measure(name: str, inputs: Tensors, double: bool) -> Tensors:
             parameter.requires_grad_(any(parameter is other for other in wanted.values()))
         loss, found = run(model, architecture, given, cotangents)
         values = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True, materialize_grads=True)
-        return {f"{group}.loss": loss.detach().reshape(1)} | {f"{group}.grad.{key}": value for key, value in zip(wanted, values, strict=True)}
+        found = {part: rows for key, value in zip(wanted, values, strict=True) for part, rows in by_module(key, value).items()}
+        return {f"{group}.loss": loss.detach().reshape(1)} | {f"{group}.grad.{key}": value for key, value in found.items()}
 
     adapted = with_lora(name)
     if adapted is not None:

@@ -128,6 +128,7 @@ export { multipleNegatives } from "./losses/multiple-negatives.ts";
 export { triplet } from "./losses/triplet.ts";
 export { bindInputs } from "./lowering/bind-inputs.ts";
 export { type BranchChoice, branchChoice } from "./lowering/choose-branches.ts";
+export { type FreedModel, type FreedSize, freeSizes } from "./lowering/free-sizes.ts";
 export { estimateMemory, type MemoryEstimate, RUNTIME_BYTES } from "./memory/estimate.ts";
 export { freeMemory } from "./memory/free-memory.ts";
 export { type AdaloraConfig, adalora } from "./methods/adalora.ts";

@@ -6,6 +6,7 @@ import { packedFinders, packedGather } from "./find-packed-uses.ts";
 import { fusedUses } from "./fused-uses.ts";
 import type { GraphIndex } from "./graph-index.ts";
 import { onlyConsumer, operandOf, weightBehind } from "./graph-index.ts";
+import { type ShapeOf, stackedUses } from "./stacked-uses.ts";
 import { biasOperand, type FoundUse, useOf, weightOperand } from "./use-parts.ts";
 
 function linearUse(index: GraphIndex, node: Node): FoundUse | null {
@@ -104,11 +105,11 @@ const finders: ReadonlyMap<string, (index: GraphIndex, node: Node) => FoundUse |
 ]);
 
 /** Every use of a weight by a node that is a module's work, in graph order; fused projections module by module. */
-export function findUses(index: GraphIndex): FoundUse[] {
+export function findUses(index: GraphIndex, shapeOf: ShapeOf): FoundUse[] {
   const uses = index.graph.nodes.flatMap((node) => {
     const find = finders.get(node.domain === "" ? node.op : `${node.domain}::${node.op}`);
     const found = find?.(index, node);
-    return found ? (fusedUses(index, found) ?? [found]) : [];
+    return found ? (fusedUses(index, found) ?? stackedUses(index, found, shapeOf) ?? [found]) : [];
   });
   return withExpertNames(index, uses);
 }

@@ -21,12 +21,12 @@ const fusedModules: readonly { readonly out: RegExp; readonly name: string }[] =
   { out: /^(.*\.attn)\.proj$/, name: "qkv" },
 ];
 
-/** How far behind the Split the way out is looked for: about fifteen nodes lie between. */
-const reach = 40;
+/** How far behind query, key and value the way out is looked for: fifteen nodes lie between, or some sixty that compute shapes too. */
+const reach = 80;
 
-/** The linear layer that attention ends in: the first one that what the Split makes reaches. */
-function wayOut(index: GraphIndex, split: Node): { path: string; scope: string | null } | null {
-  const pending = [...split.outputs];
+/** The linear layer that attention ends in: the first one that query, key and value reach. */
+function wayOut(index: GraphIndex, parts: readonly string[]): { path: string; scope: string | null } | null {
+  const pending = [...parts];
   const seen = new Set(pending);
   for (let steps = 0; steps < reach && pending.length > 0; steps++) {
     const name = pending.shift() ?? "";
@@ -78,7 +78,7 @@ export function fusedNames(index: GraphIndex, split: Node, own: SiteName): Fused
     );
   }
   if (own.source !== "weight") return null;
-  const out = wayOut(index, split);
+  const out = wayOut(index, split.outputs);
   for (const { out: pattern, name } of fusedModules) {
     const parent = out ? pattern.exec(out.path)?.[1] : undefined;
     if (parent !== undefined) return { whole: { name: `${parent}.${name}`, source: "scope" } };
@@ -89,4 +89,21 @@ export function fusedNames(index: GraphIndex, split: Node, own: SiteName): Fused
     ["query", "key", "value"].map((name) => `${own.name}.${name}`),
     "weight",
   );
+}
+
+/**
+ * Names of query, key and value, or of key and value alone, behind a product whose weight is a parameter of attention itself (`in_proj_weight`
+ * of nn.MultiheadAttention); null where the product is a module. That it is none shows in the way out, which is traced in the same module or inside it.
+ */
+export function stackedNames(
+  index: GraphIndex,
+  parts: readonly string[],
+  own: SiteName,
+  count: number,
+): SiteName[] | null {
+  const isInvented = own.source === "weight";
+  const out = isInvented ? null : wayOut(index, parts)?.path;
+  if (!isInvented && out !== own.name && !out?.startsWith(`${own.name}.`)) return null;
+  const base = isInvented ? own.name : `${own.name}.in_proj`;
+  return ["query", "key", "value"].slice(-count).map((name) => ({ name: `${base}.${name}`, source: own.source }));
 }

@@ -1,6 +1,7 @@
 import { PeftError } from "../errors.ts";
 import { chooseBranches } from "../lowering/choose-branches.ts";
 import { isHalf } from "../lowering/float-types.ts";
+import { freeSizes } from "../lowering/free-sizes.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { declared, type FrozenSite, type OperandChange, whyNoDelta } from "../methods/method.ts";
 import type { Graph, Model, Node, TensorData } from "../onnx/ir.ts";
@@ -89,7 +90,7 @@ interface Target {
 }
 
 function openTarget(given: Model, base: Model | null): Target {
-  const original = chooseBranches(given);
+  const original = freeSizes(chooseBranches(given)).model;
   const model = prepareModel(original);
   const graph = copyGraph(model.graph);
   const list = findSites({ ...model, graph });

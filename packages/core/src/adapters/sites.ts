@@ -1,8 +1,11 @@
 import { PeftError } from "../errors.ts";
+import type { Builder } from "../graph/builder.ts";
+import { importGraph } from "../graph/import-graph.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import { intAttribute } from "../onnx/infer/context.ts";
 import { windowsOf } from "../onnx/infer/windows.ts";
 import type { Model, Node } from "../onnx/ir.ts";
+import { opsetOf } from "../onnx/opset.ts";
 import { readTensorBytes } from "../onnx/tensor.ts";
 import { initializersOf, partOf } from "../quantization/packed-weight.ts";
 import { findUses } from "./find-uses.ts";
@@ -11,6 +14,7 @@ import { type GraphIndex, indexGraph, weightBehind } from "./graph-index.ts";
 import { type Naming, renameSites } from "./naming.ts";
 import type { ConvWindow, Operand, Site } from "./site.ts";
 import { type SiteName, siteNameOf, withOuterModules } from "./site-names.ts";
+import type { ShapeOf } from "./stacked-uses.ts";
 import { withSublayers } from "./sublayers.ts";
 import type { FoundUse } from "./use-parts.ts";
 
@@ -25,7 +29,7 @@ interface Group {
  * FusedMatMul, transposed or cast weights), embeddings, norms (LayerNormalization, RMS norms, both also written in single
  * operators), convolutions, and the matrices of experts in one parameter, under their Hugging Face module paths. Weights may be packed: behind DequantizeLinear, in
  * MatMulNBits, MatMulBnb4, DynamicQuantizeMatMul, MatMulInteger with its scales, or GatherBlockQuantized. A weight applied at
- * several places is one site with several uses; query, key and value fused into one product are three sites. The nodes named are those of {@link prepareModel}. Weights are not read,
+ * several places is one site with several uses; query, key and value fused into one product are three sites, in `in_proj_weight` of nn.MultiheadAttention too. The nodes named are those of {@link prepareModel}. Weights are not read,
  * except where two of them claim one name.
  *
  * @param options.naming names as in the file (default), or as in a generation of transformers: adapters are saved under the names
@@ -35,10 +39,11 @@ interface Group {
  * findSites(model).map((s) => s.name); // ["bert.embeddings.word_embeddings", ...]
  */
 export function findSites(model: Model, { naming = "file" }: { readonly naming?: Naming } = {}): Site[] {
-  const index = indexGraph(prepareModel(model).graph);
+  const prepared = prepareModel(model);
+  const index = indexGraph(prepared.graph);
   const rename = genAiRenaming(model);
   const groups = new Map<string, Group>();
-  const uses = findUses(index);
+  const uses = findUses(index, shapesOf(prepared));
   const names = withOuterModules(
     uses.map((found) => {
       const { nodes, weight, bias } = found.use;
@@ -69,6 +74,22 @@ export function findSites(model: Model, { naming = "file" }: { readonly naming?:
   }
   const sites = [...groups.values()].map((group) => toSite(index, group));
   return renameSites(withSublayers(index, sites), naming);
+}
+
+/** Shapes of a model's values, inferred when the first is asked for; nothing is known of a model that cannot be typed. */
+function shapesOf(model: Model): ShapeOf {
+  let typed: Builder | null | undefined;
+  return (name) => {
+    if (typed === undefined) {
+      try {
+        typed = importGraph(model.graph, opsetOf(model));
+      } catch (error) {
+        if (!PeftError.isInstance(error)) throw error;
+        typed = null;
+      }
+    }
+    return typed?.has(name) ? typed.value(name).shape : null;
+  };
 }
 
 /**

@@ -25,6 +25,7 @@ const unreadable = (reason: string): ModelCheck => ({
   precision: "unknown",
   nodes: 0,
   branches: [],
+  freed: [],
   inputs: [],
   outputs: [],
   sites: [],

@@ -124,14 +124,33 @@ test("a model without weights is not trainable", async () => {
   expect(found).toMatchObject({ verdict: "not trainable", reasons: [expect.stringContaining("no linear layer")] });
 });
 
-test("a batch that the exporter wrote into the graph is a limit, and the node is named", async () => {
+test("a batch that the exporter wrote into a Reshape is freed, and the node is named", async () => {
   const model = oneLayer((g, y) => g.op("Reshape", [y, g.ints([2, 3, 2])], {}, { name: "/split/Reshape" })[0] as Value);
-  const found = await check(model);
-  expect(found.verdict).toBe("ready with limits");
-  expect(found.reasons).toEqual([
-    'the batch is written into the graph: it runs with 2, node "/split/Reshape" refuses 3',
-  ]);
+  const found = await checkModel(model, onnxruntimeNode, { ...options, batch: 3 });
+  expect(found).toMatchObject({ verdict: "ready", reasons: [], step: { batch: 3 } });
+  expect(found.freed).toEqual([{ symbol: "batch", value: 2, nodes: ["/split/Reshape"] }]);
+  expect(formatCheck(found)).toContain(
+    'size freed: the file itself runs with batch 2 alone, which the exporter wrote into "/split/Reshape"; here it may be any',
+  );
 });
+
+test.each([
+  ["batch", ["batch", 4], [2, 6], 2, 3],
+  ["length", ["batch", "tokens", 4], [9, 6], 9, 12],
+] as const)(
+  "a %s that the exporter wrote into a table is a limit, and the node is named",
+  async (axis, shape, table, size, refused) => {
+    const g = createBuilder(17);
+    const y = g.matMul(g.input("x", "float32", shape), weight(g, "layer.weight", [4, 6]));
+    g.output(g.op("Add", [y, weight(g, "positions", table)], {}, { name: "/positions/Add" })[0] as Value, "y");
+    const found = await check(toModel(g.finish(), 17));
+    expect(found.verdict).toBe("ready with limits");
+    expect(found.freed).toEqual([]);
+    expect(found.reasons).toEqual([
+      `the ${axis} is written into the graph: it runs with ${size}, node "/positions/Add" refuses ${refused}`,
+    ]);
+  },
+);
 
 test("rows that are mixed by a folded batch are a limit", async () => {
   // [-1, 12] puts two rows of six side by side: every size that is even runs, and rows see each other.

@@ -7,6 +7,7 @@ import { type MissingOperator, unknownOperators } from "../describe/missing-rule
 import { PeftError } from "../errors.ts";
 import { bindInputs } from "../lowering/bind-inputs.ts";
 import { type BranchChoice, branchChoices, chooseBranches, undecidedBranches } from "../lowering/choose-branches.ts";
+import { type FreedSize, freeSizes } from "../lowering/free-sizes.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { MemoryEstimate } from "../memory/estimate.ts";
 import { full } from "../methods/full.ts";
@@ -60,6 +61,8 @@ export interface ModelCheck {
   readonly nodes: number;
   /** What inputs that choose a branch were set to, and why. */
   readonly branches: readonly BranchChoice[];
+  /** Sizes that the file runs with alone, though it declares them free; training and merging let them vary. */
+  readonly freed: readonly FreedSize[];
   readonly inputs: readonly Value[];
   readonly outputs: readonly Value[];
   readonly sites: readonly Pick<Site, "name" | "kind" | "inFeatures" | "outFeatures" | "hasBias" | "nameSource">[];
@@ -120,7 +123,7 @@ const chosenFeeds = (model: Model): Feeds =>
  * process.stdout.write(formatCheck(check)); // ... verdict: ready
  */
 export async function checkModel(given: Model, runtime: Runtime, options: CheckModelOptions = {}): Promise<ModelCheck> {
-  const model = bindInputs(given, options.bind ?? {});
+  const { model, freed } = freeSizes(bindInputs(given, options.bind ?? {}));
   const chosen = chooseBranches(model);
   const facts = {
     opset: model.opsets.get("") ?? model.opsets.get("ai.onnx") ?? null,
@@ -128,6 +131,7 @@ export async function checkModel(given: Model, runtime: Runtime, options: CheckM
     precision: precisionOf(chosen),
     nodes: chosen.graph.nodes.length,
     branches: branchChoices(model),
+    freed,
     inputs: model.graph.inputs.filter(({ name }) => !model.graph.initializers.has(name)),
     outputs: model.graph.outputs,
   };

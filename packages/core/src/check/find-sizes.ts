@@ -2,7 +2,14 @@ import { PeftError } from "../errors.ts";
 import { isFloating } from "../onnx/element-type.ts";
 import type { Graph, Value } from "../onnx/ir.ts";
 import type { Feeds, Outputs, RuntimeSession, RuntimeTensor } from "../runtime/runtime.ts";
-import { hasFreeBatch, hasFreeLength, type InputSizes, sizeCandidates, sizesInShapes } from "./input-sizes.ts";
+import {
+  hasFeatures,
+  hasFreeBatch,
+  hasFreeLength,
+  type InputSizes,
+  sizeCandidates,
+  sizesInShapes,
+} from "./input-sizes.ts";
 import { syntheticInputs } from "./synthetic-inputs.ts";
 import { floatsOf, relativeDistance } from "./vectors.ts";
 
@@ -95,9 +102,10 @@ export async function findBakedSizes(subject: RunSubject, run: WorkingRun, isRou
       }
     }
   }
-  // Images and waveforms are resized to what the model wants; texts have the length they have.
+  // Images and waveforms are resized to what the model wants; texts and other sequences have the length they have.
   const isText = graph.inputs.some(({ name, type }) => type === "int64" && /ids/i.test(name));
-  if (hasFreeLength(graph) && isText) await probe("length", { ...run.sizes, length: length + 3 });
+  if (hasFreeLength(graph) && (isText || hasFeatures(graph)))
+    await probe("length", { ...run.sizes, length: length + 3 });
   return found;
 }
 

@@ -30,6 +30,9 @@ function kindLines({ kinds }: ModelCheck): string[] {
   });
 }
 
+const nodesShown = (nodes: readonly string[]): string =>
+  nodes.length === 1 ? `"${nodes[0]}"` : `${nodes.length} nodes, "${nodes[0]}" the first`;
+
 /**
  * A check as text for a terminal; its last line is the verdict.
  * @example
@@ -44,6 +47,10 @@ export function formatCheck(check: ModelCheck): string {
     `inputs: ${check.inputs.map((v) => `${v.name} ${v.type} ${shapeOf(v.shape)}`).join(", ")}`,
     `outputs: ${check.outputs.map((v) => `${v.name} ${v.type} ${shapeOf(v.shape)}`).join(", ")}`,
     ...check.branches.map(({ input, value, reason }) => `branch trained: ${input} = ${value}, ${reason}`),
+    ...check.freed.map(
+      ({ symbol, value, nodes }) =>
+        `size freed: the file itself runs with ${symbol} ${value} alone, which the exporter wrote into ${nodesShown(nodes)}; here it may be any`,
+    ),
     ...(check.sites.length === 0 ? [] : ["sites:", ...siteLines(check)]),
     ...operators("operators the engine does not know", check.unknownOperators),
     ...operators("operators without a gradient rule in the way", check.operatorsInTheWay),

@@ -85,6 +85,12 @@ export const fedInputs = (graph: Graph): Value[] => graph.inputs.filter(({ name 
 const isContinuous = ({ type, shape }: Value): boolean =>
   /float/.test(type) && shape.some((d) => typeof d === "string" && !isPast(d));
 
+/** True for a model that reads a sequence of vectors: [batch, tokens, features]. */
+export const hasFeatures = (graph: Graph): boolean =>
+  fedInputs(graph).some(
+    (v) => isContinuous(v) && v.shape.length === 3 && typeof v.shape[2] === "number" && !isCache(v),
+  );
+
 const tokenLengths: readonly number[] = [8, 16, 5, 32, 77, 128, 512, ...Array.from({ length: 20 }, (_, i) => i + 1)];
 const extents: readonly number[] = [32, 64, 224, 400, 3000, 16_000, 384, 512];
 
@@ -94,14 +100,16 @@ const mostElements = 4e6;
 /**
  * Sizes to try until the file runs, in order: short lengths for tokens; for images, waveforms and spectrograms those that common
  * models need (their position tables are often of one size although the axes are declared free), after those that the tables of the graph speak for.
- * Where a model reads both, every pair.
+ * Sequences of vectors may be of either kind. Where a model reads both, every pair.
  */
 export function sizeCandidates(graph: Graph, batch: number): readonly InputSizes[] {
   if (!hasFreeLength(graph)) return [{ batch, length: 8 }];
   const written = sizesInShapes(graph).lengths;
   const isOfExtent = continuousSymbols(graph).size > 0;
   const lengths = [...new Set([...tokenLengths, ...written])];
-  const sides = [...new Set([...sidesOf(graph), ...extents, ...written])];
+  // One vector last: it fits a table of any length by broadcasting.
+  const steps = hasFeatures(graph) ? [...tokenLengths.filter((length) => length > 1), 1] : [];
+  const sides = [...new Set([...sidesOf(graph), ...extents, ...written, ...steps])];
   const candidates: InputSizes[] = !isOfExtent
     ? lengths.map((length) => ({ batch, length }))
     : !hasOwnTokens(graph)

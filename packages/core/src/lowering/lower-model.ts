@@ -1,6 +1,7 @@
 import type { Model } from "../onnx/ir.ts";
 import { chooseBranches } from "./choose-branches.ts";
 import { expandNodes } from "./expand.ts";
+import { freeSizes } from "./free-sizes.ts";
 import { passes } from "./passes.ts";
 import { expansions } from "./table.ts";
 
@@ -23,14 +24,14 @@ export function lowerModel(model: Model): Model {
 const prepared = new WeakMap<Model, Model>();
 
 /**
- * {@link lowerModel} of the branch that training runs ({@link chooseBranches}), computed once per model object. `findSites`, `injectAdapter`, `describeModel`, `mergeAdapter`,
+ * {@link lowerModel} of the branch that training runs ({@link chooseBranches}), with sizes that may vary ({@link freeSizes}), computed once per model object. `findSites`, `injectAdapter`, `describeModel`, `mergeAdapter`,
  * `unmergeAdapter` and `makeSwappable` call it themselves, so callers hold on to the model as it was read and need not know
  * that there is another form; sites refer to the nodes of this one.
  */
 export function prepareModel(model: Model): Model {
   const known = prepared.get(model);
   if (known) return known;
-  const lowered = lowerModel(chooseBranches(model));
+  const lowered = lowerModel(freeSizes(chooseBranches(model)).model);
   prepared.set(model, lowered);
   prepared.set(lowered, lowered);
   return lowered;
