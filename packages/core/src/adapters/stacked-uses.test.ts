@@ -26,6 +26,8 @@ interface Form {
   readonly fold?: readonly number[];
   /** Axes that the parts come in front by. */
   readonly perm?: readonly number[];
+  /** Key and value without the query, which a module of its own makes. */
+  readonly alone?: boolean;
   /** Another reader of the packed result. */
   readonly also?: (g: Builder, packed: Value) => Value;
 }
@@ -34,7 +36,8 @@ interface Form {
 function attention({
   scope = "attn",
   out = "attn",
-  fold = [0, 0, 3, hidden],
+  alone = false,
+  fold = [0, 0, alone ? 2 : 3, hidden],
   perm = [3, 1, 2, 0, 4],
   also,
 }: Form = {}): Model {
@@ -51,17 +54,23 @@ function attention({
       ),
     );
   };
+  const count = alone ? 2 : 3;
   const x = g.input("x", "float32", ["batch", "tokens", hidden]);
-  const [y] = g.op("MatMul", [x, weight("onnx::MatMul_1", hidden, 3 * hidden)], {}, { name: `/${scope}/MatMul` });
-  const packed = g.add(weight(`${scope}.in_proj_bias`, 3 * hidden), y as Value);
+  const [y] = g.op("MatMul", [x, weight("onnx::MatMul_1", hidden, count * hidden)], {}, { name: `/${scope}/MatMul` });
+  const packed = g.add(weight(`${scope}.in_proj_bias`, count * hidden), y as Value);
   const [folded] = g.op("Reshape", [packed, g.constant("int64", fold)]);
   const [apart] = g.op("Transpose", [g.op("Unsqueeze", [folded as Value, g.constant("int64", [0])])[0] as Value], {
     perm,
   });
   const [front] = g.op("Squeeze", [apart as Value, g.constant("int64", [3])]);
-  const [q, k, v] = [0, 1, 2].map(
-    (i) => g.op("Gather", [front as Value, g.constant("int64", i)], { axis: 0 })[0] as Value,
+  const picked = Array.from(
+    { length: count },
+    (_, i) => g.op("Gather", [front as Value, g.constant("int64", i)], { axis: 0 })[0] as Value,
   );
+  const query = alone
+    ? g.op("MatMul", [x, weight("onnx::MatMul_3", hidden, hidden)], {}, { name: "/query/MatMul" })
+    : [];
+  const [q, k, v] = [...query, ...picked];
   const attended = g.matMul(g.softmax(g.matMul(q as Value, g.transpose(k as Value, [0, 2, 1]))), v as Value);
   const [result] = g.op(
     "MatMul",
@@ -79,6 +88,7 @@ const namesOf = (model: Model): string[] => findSites(model).map((site) => site.
 test.each<[string, Form, string[]]>([
   ["in the same module", {}, [...parts, "attn"]],
   ["in a module inside", { out: "attn/out_proj" }, [...parts, "attn.out_proj"]],
+  ["behind key and value alone", { alone: true }, [...parts.slice(1), "query", "attn"]],
   // Its shape is read and not its numbers.
   [
     "whose shape is read",
