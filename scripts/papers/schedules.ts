@@ -57,7 +57,11 @@ export const schedulePapers: readonly PaperLines[] = [
         "The authors' layer over three growths beside PyTorch",
         shown(tri, "losses of eight steps with three growths, scores, and the change at the end"),
       ),
-      line("Beside LoRA of the same total rank and growth at random modules", { claim: "tri-adapt-growth" }),
+      line(
+        "Beside LoRA of the same total rank and growth at random modules",
+        { claim: "tri-adapt-growth" },
+        { claim: "tri-adapt-late-growth" },
+      ),
     ],
   },
   {
