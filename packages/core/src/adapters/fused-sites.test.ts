@@ -5,9 +5,6 @@ import { full } from "../methods/full.ts";
 import { lora } from "../methods/lora.ts";
 import type { Model } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
-import { encodeModel } from "../onnx/write.ts";
-import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { testRandom } from "../testing/check-gradient.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
 import { injectAdapter } from "./inject.ts";
@@ -16,6 +13,7 @@ import { frozenSite } from "./operands.ts";
 import type { AdapterConfigInput } from "./select.ts";
 import { findSites } from "./sites.ts";
 import { adapterFeeds, makeSwappable } from "./swappable.ts";
+import { difference, runPacked } from "./testing/run-packed.ts";
 
 const hidden = 4;
 
@@ -100,20 +98,6 @@ test.each<[Names, string[]]>([
   expect(namesOf(packedModel(names)).slice(0, expected.length)).toEqual(expected);
 });
 
-const feeds: Record<string, RuntimeTensor> = {
-  x: { type: "float32", dims: [2, 3, hidden], data: Float32Array.from({ length: 24 }, (_, i) => Math.sin(i)) },
-};
-
-async function run(model: Model, more: Readonly<Record<string, RuntimeTensor>> = {}): Promise<Float32Array> {
-  const session = await onnxruntimeNode.open(encodeModel(model), { threads: 1 });
-  const { y } = await session.run({ ...feeds, ...more });
-  await session.close();
-  return y?.data as Float32Array;
-}
-
-const difference = (a: Float32Array, b: Float32Array): number =>
-  a.reduce((worst, value, i) => Math.max(worst, Math.abs(value - b[i]!)), 0);
-
 test("the parts are the packed weight's columns and the packed bias's numbers", () => {
   const model = packedModel(bert);
   const packed = toFloat32Array(model.graph.initializers.get("Attention_0_qkv_weight")!);
@@ -148,12 +132,12 @@ describe.each([false, true])("shared with another reader: %s", (shared) => {
       );
     const adapter = adapterOf(adapted, values);
     const swappable = makeSwappable(model, options as never);
-    const [before, fed] = [await run(model), await run(swappable.model, adapterFeeds(swappable, adapter))];
+    const [before, fed] = [await runPacked(model), await runPacked(swappable.model, adapterFeeds(swappable, adapter))];
     const merged = mergeAdapter(model, adapter);
-    expect(difference(await run(merged), fed)).toBeLessThan(1e-5);
+    expect(difference(await runPacked(merged), fed)).toBeLessThan(1e-5);
     expect(difference(fed, before)).toBeGreaterThan(1e-3);
-    expect(difference(await run(swappable.model, adapterFeeds(swappable, null)), before)).toBeLessThan(1e-6);
-    expect(difference(await run(unmergeAdapter(merged, adapter, model)), before)).toBeLessThan(1e-5);
+    expect(difference(await runPacked(swappable.model, adapterFeeds(swappable, null)), before)).toBeLessThan(1e-6);
+    expect(difference(await runPacked(unmergeAdapter(merged, adapter, model)), before)).toBeLessThan(1e-5);
     expect(merged.graph.nodes.filter((n) => n.op === "MatMul")).toHaveLength(
       model.graph.nodes.filter((n) => n.op === "MatMul").length,
     );

@@ -5,9 +5,7 @@ import { toModel } from "../graph/to-model.ts";
 import { lora } from "../methods/lora.ts";
 import type { Model, Value } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
-import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import type { RuntimeTensor } from "../runtime/runtime.ts";
 import { testRandom } from "../testing/check-gradient.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
 import { injectAdapter } from "./inject.ts";
@@ -15,6 +13,7 @@ import { mergeAdapter, unmergeAdapter } from "./merge.ts";
 import { frozenSite } from "./operands.ts";
 import { findSites } from "./sites.ts";
 import { adapterFeeds, makeSwappable } from "./swappable.ts";
+import { difference, runPacked } from "./testing/run-packed.ts";
 
 const hidden = 4;
 
@@ -138,20 +137,6 @@ test("gradients are those of finite differences", async () => {
   expect(kinds.map(({ kind, sites }) => [kind, sites])).toEqual([["linear", 4]]);
 });
 
-const feeds: Record<string, RuntimeTensor> = {
-  x: { type: "float32", dims: [2, 3, hidden], data: Float32Array.from({ length: 24 }, (_, i) => Math.sin(i)) },
-};
-
-async function run(model: Model, more: Readonly<Record<string, RuntimeTensor>> = {}): Promise<Float32Array> {
-  const session = await onnxruntimeNode.open(encodeModel(model), { threads: 1 });
-  const { y } = await session.run({ ...feeds, ...more });
-  await session.close();
-  return y?.data as Float32Array;
-}
-
-const difference = (a: Float32Array, b: Float32Array): number =>
-  a.reduce((worst, value, i) => Math.max(worst, Math.abs(value - b[i]!)), 0);
-
 test.each([[["query", "value"]], [["query", "key", "value"]], [["key"]]])(
   "%j merged into the packed weight and beside it agree",
   async (targetModules) => {
@@ -164,11 +149,14 @@ test.each([[["query", "value"]], [["query", "key", "value"]], [["key"]]])(
     );
     const adapter = adapterOf(adapted, values);
     const swappable = makeSwappable(model, options);
-    const [before, beside] = [await run(model), await run(swappable.model, adapterFeeds(swappable, adapter))];
+    const [before, beside] = [
+      await runPacked(model),
+      await runPacked(swappable.model, adapterFeeds(swappable, adapter)),
+    ];
     const merged = mergeAdapter(model, adapter);
     expect([...merged.graph.initializers.keys()]).toEqual([...model.graph.initializers.keys()]);
     expect(difference(beside, before)).toBeGreaterThan(1e-3);
-    expect(difference(await run(merged), beside)).toBeLessThan(1e-5);
-    expect(difference(await run(unmergeAdapter(merged, adapter)), before)).toBeLessThan(1e-5);
+    expect(difference(await runPacked(merged), beside)).toBeLessThan(1e-5);
+    expect(difference(await runPacked(unmergeAdapter(merged, adapter)), before)).toBeLessThan(1e-5);
   },
 );
