@@ -1,4 +1,4 @@
-import { beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { initialParameters } from "../adapters/adapter.ts";
 import { injectAdapter } from "../adapters/inject.ts";
 import { lora } from "../methods/lora.ts";
@@ -49,21 +49,20 @@ async function peakOf(model: Model): Promise<{ peakBytes: number; fileBytes: num
   }
 }
 
+// MatMulNBits takes a buffer from the system on every call. glibc may keep what was given back, up to 60 MB here, depending
+// on how threads meet; with a fixed threshold such buffers go back at once, and what stays is what a run needs.
+vi.stubEnv("MALLOC_MMAP_THRESHOLD_", String(2 ** 20));
+afterAll(() => void vi.unstubAllEnvs());
+
 /** Of a process that trains through one layer more than none: Node, ONNX Runtime, and what one layer needs while it runs. */
 let small: Awaited<ReturnType<typeof peakOf>>;
 beforeAll(async () => {
   small = await peakOf(compressedModel(compressedLayers["MatMulNBits, 4 bits in blocks of 32"]!, 2));
 });
 
-test.each(Object.entries(compressedLayers))("%s stays compressed while it is trained through", async (form, layer) => {
-  // MatMulNBits takes buffers from the system on every call, and how many stay depends on how its threads meet: what a run
-  // needs is the least of several. The pages of the file count as resident.
-  const limit = (form.startsWith("MatMulNBits") ? 0.6 : 0.25) * FLOAT32_BYTES;
-  let more = Number.POSITIVE_INFINITY;
-  for (let attempt = 0; attempt < 3 && more >= limit; attempt++) {
-    const { peakBytes, fileBytes } = await peakOf(compressedModel(layer, LAYERS));
-    expect(fileBytes).toBeLessThanOrEqual(0.51 * FLOAT32_BYTES);
-    more = Math.min(more, peakBytes - small.peakBytes - fileBytes);
-  }
-  expect(more).toBeLessThan(limit);
+test.each(Object.entries(compressedLayers))("%s stays compressed while it is trained through", async (_, layer) => {
+  const { peakBytes, fileBytes } = await peakOf(compressedModel(layer, LAYERS));
+  expect(fileBytes).toBeLessThanOrEqual(0.51 * FLOAT32_BYTES);
+  // The pages of the file count as resident.
+  expect(peakBytes - small.peakBytes - fileBytes).toBeLessThan(0.2 * FLOAT32_BYTES);
 });
