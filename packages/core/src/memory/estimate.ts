@@ -1,6 +1,7 @@
 import { byteLength } from "../onnx/element-type.ts";
 import type { Graph } from "../onnx/ir.ts";
 import { elementCount } from "../onnx/tensor.ts";
+import { packedCopies } from "../quantization/packed-copies.ts";
 import { createArena } from "./arena.ts";
 import { type RunMemory, runMemory } from "./run-memory.ts";
 
@@ -30,7 +31,10 @@ const COPIES_OF_FEEDS = 2;
 export interface MemoryEstimate {
   /** What the engine's arena holds for the intermediates of forward and backward, gaps included. */
   readonly activationBytes: number;
-  /** All weights once: as pages of the mapped file, or in the process where the graph embeds them (then twice). */
+  /**
+   * All weights once: as pages of the mapped file, or in the process where the graph embeds them (then twice); and the packed copies
+   * of those of a few bits, one in each session.
+   */
   readonly weightBytes: number;
   /** Adapter tensors, their gradients and AdamW's two moments, and copies on their way. */
   readonly adapterBytes: number;
@@ -104,5 +108,6 @@ function weightsOf(graphs: readonly Graph[]): number {
       else mapped.set(`${tensor.data.path}:${tensor.data.offset}`, bytes);
     }
   }
-  return embedded + [...mapped.values()].reduce((sum, bytes) => sum + bytes, 0);
+  const packed = graphs.reduce((sum, graph) => sum + packedCopies(graph), 0);
+  return embedded + packed + [...mapped.values()].reduce((sum, bytes) => sum + bytes, 0);
 }

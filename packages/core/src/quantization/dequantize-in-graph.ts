@@ -11,10 +11,10 @@ function byteTable(g: Builder, each: number, decode: (byte: number, position: nu
   return g.constant("float32", values, [256, each]);
 }
 
-/** Codes in bytes, lowest bits first, as floats: [..., bytes] to [..., bytes, 8 / bits], or as they are for 8 bits. */
-function codesOf(g: Builder, bytes: Value, bits: number): Value {
-  if (bits === 8) return g.cast(bytes, "float32");
-  const table = byteTable(g, 8 / bits, (byte, i) => (byte >> (i * bits)) & (2 ** bits - 1));
+/** Codes in bytes, lowest bits first, less a zero point, as floats: [..., bytes] to [..., bytes, 8 / bits], or [..., bytes] for 8 bits. */
+function codesOf(g: Builder, bytes: Value, bits: number, zero: number): Value {
+  if (bits === 8) return zero === 0 ? g.cast(bytes, "float32") : g.sub(g.cast(bytes, "float32"), zero);
+  const table = byteTable(g, 8 / bits, (byte, i) => ((byte >> (i * bits)) & (2 ** bits - 1)) - zero);
   return g.gather(table, g.cast(bytes, "int32"));
 }
 
@@ -27,8 +27,8 @@ function rowsInGraph(g: Builder, packed: PackedRows, dependency: Value): Value {
   const blocks = Math.ceil(columns / blockSize);
   const width = (rowBytes * 8) / bits;
   const isWhole = width === blocks * blockSize;
-  const tied = (name: string, bytes: number): Value =>
-    codesOf(g, tiedConstant(g, g.value(name), dependency, [rows, bytes]), bits);
+  const tied = (name: string, bytes: number, zero: number): Value =>
+    codesOf(g, tiedConstant(g, g.value(name), dependency, [rows, bytes]), bits, zero);
   /** A number per block, in a shape that broadcasts over the weights. */
   const spread = (value: Value): Value => {
     if (isWhole) return g.reshape(value, [rows, blocks, 1]);
@@ -38,12 +38,14 @@ function rowsInGraph(g: Builder, packed: PackedRows, dependency: Value): Value {
   const zeros = (name: string): Value => {
     if (g.value(name).type !== "uint8") return g.cast(g.value(name), "float32");
     const bytes = Math.ceil((blocks * bits) / 8);
-    return g.slice(g.reshape(tied(name, bytes), [rows, (bytes * 8) / bits]), [0], [blocks], [1]);
+    return g.slice(g.reshape(tied(name, bytes, 0), [rows, (bytes * 8) / bits]), [0], [blocks], [1]);
   };
-  const codes = g.reshape(tied(packed.data, rowBytes), isWhole ? [rows, blocks, blockSize] : [rows, width]);
+  const { zeroPoints } = packed;
+  const fixedZero = zeroPoints === null ? 2 ** (bits - 1) : 0;
+  const codes = g.reshape(tied(packed.data, rowBytes, fixedZero), isWhole ? [rows, blocks, blockSize] : [rows, width]);
   const shaped = isWhole ? codes : g.slice(codes, [0], [columns], [1]);
-  const zero = packed.zeroPoints === null ? 2 ** (bits - 1) : spread(zeros(packed.zeroPoints));
-  const weight = g.mul(g.sub(shaped, zero), spread(g.cast(g.value(packed.scales), "float32")));
+  const centred = zeroPoints === null ? shaped : g.sub(shaped, spread(zeros(zeroPoints)));
+  const weight = g.mul(centred, spread(g.cast(g.value(packed.scales), "float32")));
   if (!isWhole) return weight;
   const matrix = g.reshape(weight, [rows, width]);
   return width === columns ? matrix : g.slice(matrix, [0], [columns], [1]);

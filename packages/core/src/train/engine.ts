@@ -127,12 +127,15 @@ export async function createEngine(engine: Runtime, setup: EngineSetup): Promise
     else if (setup.members) fail("ENGINE", `Nothing is said about the optimiser of "${name}".`);
   }
   const sessions: RuntimeSession[] = [];
-  const open = async (graph: AnyGraph, purpose: "training" | "evaluation"): Promise<RuntimeSession> => {
+  const open = async (
+    { graph, packWeights }: TrainingProgram<AnyGraph> | EvaluationProgram<AnyGraph>,
+    purpose: "training" | "evaluation",
+  ): Promise<RuntimeSession> => {
     const { externalDataFolder } = graph;
     const session = await runtime.open(await openableGraph(graph), {
       purpose,
       recordPlacement: device !== "cpu" && purpose === "training",
-      packWeights: purpose === "training" && (training?.packWeights ?? false),
+      packWeights,
       ...(setup.threads === undefined ? {} : { threads: setup.threads }),
       ...(externalDataFolder === undefined ? {} : { externalDataFolder }),
     });
@@ -145,8 +148,8 @@ export async function createEngine(engine: Runtime, setup: EngineSetup): Promise
   let trainingSession: RuntimeSession | undefined;
   let evaluationSession: RuntimeSession | undefined;
   try {
-    if (training) trainingSession = await open(training.graph, "training");
-    if (evaluation) evaluationSession = await open(evaluation.graph, "evaluation");
+    if (training) trainingSession = await open(training, "training");
+    if (evaluation) evaluationSession = await open(evaluation, "evaluation");
   } catch (error) {
     await close();
     throw error;

@@ -8,6 +8,7 @@ import type { Int8Plan } from "../int8/plan.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { isStatic, sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
+import { packedCopies } from "../quantization/packed-copies.ts";
 import { tieDequantization } from "../quantization/tie-dequantization.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
 import type { HookPlan } from "./method-hooks.ts";
@@ -45,7 +46,10 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
   /** Inputs of parameters and state with a size that belongs to the adapter: virtual tokens make sequences, and masks, longer. */
   readonly sized: readonly Value[];
   readonly dropout: readonly DropoutSite[];
-  /** Frozen weights are packed for the kernels: for weights of 8 bits, which have a form for either direction. */
+  /**
+   * Frozen weights are packed for the kernels: weights of 8 bits, which have a form for either direction, and those of a few bits
+   * ({@link packedCopies}).
+   */
   readonly packWeights: boolean;
   /** The loss compares samples with each other: a batch is one run. */
   readonly couplesSamples: boolean;
@@ -59,6 +63,8 @@ export interface EvaluationProgram<G extends GraphFile | GraphPath = GraphFile> 
   readonly parameters: readonly string[];
   readonly inputs: readonly Value[];
   readonly outputs: readonly string[];
+  /** Weights of a few bits are packed for the kernels ({@link packedCopies}). */
+  readonly packWeights: boolean;
 }
 
 /** Names of a member's loss and weight among the outputs of a graph that trains several adapters. */
@@ -108,7 +114,7 @@ export function buildTrainingProgram(
     inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
     sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
     dropout: g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) })),
-    packWeights: int8 !== undefined,
+    packWeights: int8 !== undefined || packedCopies(graph) > 0,
     couplesSamples: loss.couplesSamples ?? false,
   };
 }
@@ -130,5 +136,6 @@ export function buildEvaluationProgram(
     parameters: graph.inputs.filter((v) => fed.has(v.name)).map((v) => v.name),
     inputs: graph.inputs.filter((v) => !fed.has(v.name)),
     outputs: Object.keys(outputs),
+    packWeights: packedCopies(graph) > 0,
   };
 }

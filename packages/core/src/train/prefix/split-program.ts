@@ -3,6 +3,7 @@ import { leavesInReverse } from "../../graph/leaves-in-reverse.ts";
 import { pruneDeadNodes } from "../../graph/prune.ts";
 import { toModel } from "../../graph/to-model.ts";
 import type { Graph, Node, Value } from "../../onnx/ir.ts";
+import { packedCopies } from "../../quantization/packed-copies.ts";
 import { packGraph } from "../graph-file.ts";
 import type { EvaluationProgram, TrainingProgram } from "../program.ts";
 import { shapedGraph } from "../shaped-graph.ts";
@@ -74,6 +75,7 @@ export function splitProgram(
       parameters: [],
       inputs: prefix.inputs,
       outputs: cut.values.map(({ name }) => name),
+      packWeights: packedCopies(prefix) > 0,
     },
     suffix: {
       ...program,
