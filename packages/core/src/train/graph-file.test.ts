@@ -192,7 +192,7 @@ test("a process of its own opens a graph that is partly embedded", async () => {
   const { tensors } = await readSafetensors(join(folder, "m.safetensors"));
   const graph = packGraph(modelOf({ a: tensors.get("a")!, b: weights.b }));
   expect(graph.externalDataFolder).toBe(folder);
-  const evaluation = { graph, parameters: [], inputs: [], outputs: ["y"] };
+  const evaluation = { graph, parameters: [], inputs: [], outputs: ["y"], packWeights: false };
   const engine = await createEngineProcess({ evaluation, parameters: {}, seed: 1, threads: 1 });
   const { y } = await engine.evaluate({ x });
   await engine.close();
