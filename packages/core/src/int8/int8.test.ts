@@ -2,21 +2,17 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { differentiate } from "../autodiff/differentiate.ts";
-import { type Builder, createBuilder } from "../graph/builder.ts";
-import { importGraph } from "../graph/import-graph.ts";
+import { createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
-import type { Model } from "../onnx/ir.ts";
 import { tensorFrom, toFloat32Array, toNumbers } from "../onnx/tensor.ts";
 import { createRandom } from "../random/random.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { Feeds } from "../runtime/runtime.ts";
-import { openBuilder } from "../testing/run-graph.ts";
-import { applyInt8Plan } from "./apply-plan.ts";
-import { convertibleProducts, createInt8Plan, type Int8Plan } from "./plan.ts";
+import { convertibleProducts, createInt8Plan } from "./plan.ts";
 import { quantizeColumns } from "./quantize-columns.ts";
 import { createTensorFile } from "./tensor-file.ts";
 import { fourLayers, HIDDEN, IN } from "./testing/four-layers.ts";
+import { cosine, run, withGradient } from "./testing/gradient-run.ts";
 import { detectWeightBits, isExact } from "./weight-bits.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "onnx-peft-int8-"));
@@ -24,28 +20,6 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const random = createRandom(5);
 const normal = (n: number, scale = 1): Float32Array => random.fillNormal(new Float32Array(n), 0, scale);
-
-/** Loss sum(y * dy), its gradient with respect to x. */
-function withGradient(model: Model, plan: Int8Plan | null): Builder {
-  const g = importGraph(model.graph, 17);
-  if (plan) applyInt8Plan(g, plan);
-  const y = g.value("y");
-  const dy = g.input("dy", "float32", y.shape);
-  const [dx] = differentiate(g, [{ value: y, gradient: dy }], [g.value("x")]);
-  g.output(y, "out");
-  g.output(dx!, "dx");
-  return g;
-}
-
-async function run(g: Builder, feeds: Feeds): Promise<{ y: Float32Array; dx: Float32Array }> {
-  const session = await openBuilder(g);
-  const { out, dx } = await session.run(feeds);
-  await session.close();
-  return { y: out?.data as Float32Array, dx: dx?.data as Float32Array };
-}
-
-const dot = (a: Float32Array, b: Float32Array): number => a.reduce((sum, v, i) => sum + v * b[i]!, 0);
-const cosine = (a: Float32Array, b: Float32Array): number => dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 
 const feeds = (change: (x: Float32Array, dy: Float32Array) => void = () => {}): Feeds => {
   const [x, dy] = [normal(3 * 5 * IN), normal(15 * IN)];

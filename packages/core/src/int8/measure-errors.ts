@@ -2,6 +2,7 @@ import { differentiate } from "../autodiff/differentiate.ts";
 import { rowScaledProduct } from "../gradients/integer-left.ts";
 import type { Builder } from "../graph/builder.ts";
 import type { Value } from "../onnx/ir.ts";
+import { dequantizeInGraph } from "../quantization/dequantize-in-graph.ts";
 import { int8Weights, type PlannedProduct, plannedProducts, smoothedInput } from "./apply-plan.ts";
 import { productKey } from "./frozen-products.ts";
 import type { Int8Plan } from "./plan.ts";
@@ -48,8 +49,9 @@ export function addErrorOutputs(
 function errorsOf(g: Builder, item: PlannedProduct, dY: Value): Value[] {
   const { product, linear } = item;
   const { forward, backward } = int8Weights(g, item);
-  const matrix = g.value(product.weight);
+  const { packed, weight } = product;
   const x = g.toMatrix(g.value(product.input));
+  const matrix = packed ? dequantizeInGraph(g, packed, x) : g.value(weight);
   const rows = g.toMatrix(dY);
   const exact = g.gemm(x, matrix, null, { transB: product.flipped });
   const exactBack = g.gemm(rows, matrix, null, { transB: !product.flipped });

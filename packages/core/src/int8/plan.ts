@@ -1,13 +1,12 @@
 import { indexGraph } from "../adapters/graph-index.ts";
 import { transposed } from "../adapters/operands.ts";
 import { findSites } from "../adapters/sites.ts";
-import { PeftError } from "../errors.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { Graph, Model, TensorData } from "../onnx/ir.ts";
 import { elementCount, tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
 import { dequantized } from "../quantization/dequantize.ts";
-import { type PackedWeight, packedWeightOf } from "../quantization/packed-weight.ts";
-import { type FrozenProduct, frozenProductOf, productKey } from "./frozen-products.ts";
+import { type PackedWeight, packedWeightOf, partOf } from "../quantization/packed-weight.ts";
+import { type FrozenProduct, frozenMatrix, frozenProductOf, productKey, weightsOf } from "./frozen-products.ts";
 import { type Int8Matrix, quantizeColumns, type WeightBits } from "./quantize-columns.ts";
 
 /** The 8-bit forms of one frozen matrix M [in, out]. */
@@ -48,8 +47,13 @@ export interface Int8PlanOptions {
 
 /** Below this many weights (a head of few classes) the quantisation of x costs more than the product. */
 export const SMALLEST_PRODUCT = 1 << 14;
+/** What may stand between a weight and its product, and how many of them are followed. */
+const carriers = new Set(["Transpose", "DequantizeLinear"]);
+const LONGEST_CHAIN = 16;
 /** Weights below a page are copied into the graph in any case. */
 const STORE_FROM = 4096;
+const isStored = ({ type, dims, data }: TensorData): boolean =>
+  type !== "string" && elementCount(dims) * 4 >= STORE_FROM && data.length >= STORE_FROM;
 
 /** The products of a model that 8-bit arithmetic can take over, by key; each weight once. */
 export function convertibleProducts(original: Model): ReadonlyMap<string, FrozenProduct> {
@@ -75,10 +79,10 @@ export function integerWeights(graph: Graph): ReadonlyMap<string, PackedWeight> 
 
 /**
  * Quantises the frozen weights of a model for training in 8-bit arithmetic: each matrix once for the forward pass and once,
- * transposed and with scales of its own, for the gradient of its input. One weight at a time is in memory. Products that the
- * file computes in integers (dynamic quantisation) keep their forward, to the bit, and get the second form only.
+ * transposed and with scales of its own, for the gradient of its input. Weights packed into fewer bits are expanded first. One
+ * weight at a time is in memory. Products that the file computes in integers (dynamic quantisation) keep their forward, to the bit, and get the second form only.
  *
- * @throws PeftError FILE_RANGE
+ * @throws PeftError FILE_RANGE, QUANTIZED_TYPE, QUANTIZED_BITS
  * @example
  * const file = createTensorFile("int8.weights");
  * const plan = createInt8Plan(model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
@@ -99,7 +103,7 @@ export function createInt8Plan(original: Model, options: Int8PlanOptions): Int8P
       kept.push({ name, reason });
       continue;
     }
-    const own = toFloat32Array(tensorOf(model, weight)); // M or its transpose
+    const own = frozenMatrix(model.graph, product); // M or its transpose
     const other = flipped ? transposed(own, outFeatures, inFeatures) : transposed(own, inFeatures, outFeatures);
     const [forward, backward] = flipped ? [other, own] : [own, other];
     const s = smoothing?.get(key) ?? null;
@@ -142,13 +146,18 @@ export function keepInFloat32(
 ): Int8Plan {
   const model = prepareModel(original);
   const [linears, others, kept] = [new Map(plan.linears), new Map(plan.others), [...plan.kept]];
+  const products = convertibleProducts(model);
   for (const [key, reason] of reasons) {
     const linear = linears.get(key);
-    const weight = convertibleProducts(model).get(key)?.weight;
-    if (!linear || weight === undefined) continue;
+    const product = products.get(key);
+    if (!linear || !product) continue;
     linears.delete(key);
     kept.push({ name: linear.name, reason });
-    if (store) others.set(weight, store(tensorOf(model, weight)));
+    if (!store) continue;
+    for (const name of weightsOf(product)) {
+      const tensor = partOf(model.graph, name);
+      if (isStored(tensor)) others.set(name, store(tensor));
+    }
   }
   return { ...plan, linears, others, kept };
 }
@@ -159,12 +168,6 @@ function scaleColumns({ weight, scales }: Int8Matrix, factors: Float32Array | nu
   return { weight, scales: tensorFrom("float32", scales.dims, changed) };
 }
 
-function tensorOf(model: Model, name: string): TensorData {
-  const tensor = model.graph.initializers.get(name);
-  if (!tensor) throw new PeftError("UNKNOWN_VALUE", `The graph has no initialiser named "${name}".`);
-  return tensor;
-}
-
 /** External data of a graph lies in one folder: what a training graph still reads goes to the same place. */
 function storeOthers(
   model: Model,
@@ -172,25 +175,20 @@ function storeOthers(
   linears: ReadonlyMap<string, Int8Linear>,
   store: (tensor: TensorData) => TensorData,
 ): Map<string, TensorData> {
-  const isConverted = (name: string): boolean => {
+  /** Read by nothing but products that were converted, through what may stand before a weight. */
+  const isConverted = (name: string, depth = 0): boolean => {
     const readers = index.consumers.get(name) ?? [];
-    if (readers.length === 0 || index.pinned.has(name)) return false;
+    if (readers.length === 0 || index.pinned.has(name) || depth > LONGEST_CHAIN) return false;
     return readers.every((node) => {
       const product = frozenProductOf(index, node);
-      if (product?.weight === name) return linears.has(productKey(product));
-      return node.op === "Transpose" && isConvertedBehind(node.outputs[0] ?? "");
+      if (product && (node.inputs[1] === name || weightsOf(product).includes(name)))
+        return linears.has(productKey(product));
+      return carriers.has(node.op) && isConverted(node.outputs[0] ?? "", depth + 1);
     });
   };
-  const isConvertedBehind = (name: string): boolean =>
-    (index.consumers.get(name) ?? []).every((node) => {
-      const product = frozenProductOf(index, node);
-      return product !== null && linears.has(productKey(product));
-    });
   const others = new Map<string, TensorData>();
   for (const [name, tensor] of model.graph.initializers) {
-    if (tensor.type === "string" || elementCount(tensor.dims) * 4 < STORE_FROM || tensor.data.length < STORE_FROM)
-      continue;
-    if (!isConverted(name)) others.set(name, store(tensor));
+    if (isStored(tensor) && !isConverted(name)) others.set(name, store(tensor));
   }
   return others;
 }

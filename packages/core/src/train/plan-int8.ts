@@ -1,6 +1,6 @@
 import { transposed } from "../adapters/operands.ts";
 import type { Builder } from "../graph/builder.ts";
-import { type FrozenProduct, productKey } from "../int8/frozen-products.ts";
+import { type FrozenProduct, frozenMatrix, productKey } from "../int8/frozen-products.ts";
 import { addErrorOutputs, ERRORS, type ProductError, productErrors } from "../int8/measure-errors.ts";
 import { convertibleProducts, createInt8Plan, type Int8Plan, keepInFloat32 } from "../int8/plan.ts";
 import type { WeightBits } from "../int8/quantize-columns.ts";
@@ -8,7 +8,6 @@ import { chooseSmoothing, type Matrix } from "../int8/smoothing.ts";
 import { detectWeightBits } from "../int8/weight-bits.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
 import type { Model, TensorData, Value } from "../onnx/ir.ts";
-import { toFloat32Array } from "../onnx/tensor.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { Feeds, Outputs } from "../runtime/runtime.ts";
 import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
@@ -135,9 +134,9 @@ function smoothingFactors(
   return factors;
 }
 
-function matrixOf(model: Model, { weight, flipped, inFeatures, outFeatures }: FrozenProduct): Matrix {
-  const tensor = model.graph.initializers.get(weight);
-  const data = tensor ? toFloat32Array(tensor) : new Float32Array();
+function matrixOf(model: Model, product: FrozenProduct): Matrix {
+  const { flipped, inFeatures, outFeatures } = product;
+  const data = frozenMatrix(model.graph, product);
   return {
     data: flipped ? transposed(data, outFeatures, inFeatures) : data,
     rows: inFeatures,

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createRandom, encodeSafetensors, type Int8Event, type TrainEvent } from "@onnx-peft/core";
+import { createRandom, encodeSafetensors, type Int8Event, quantizeModel, type TrainEvent } from "@onnx-peft/core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { initialBertWeights } from "../models/initial-weights.ts";
 import { loadTextModel } from "../models/load-text-model.ts";
@@ -28,9 +28,10 @@ const samples = Array.from({ length: 24 }, (_, i) => {
   return { inputIds: Int32Array.of(1, ...words, ...filler, 2), label: i % 2 };
 });
 
-async function tune(compute: "float32" | "int8", isolation: "inline" | "process") {
+async function tune(compute: "float32" | "int8", isolation: "inline" | "process", storage?: "int4") {
   const task = sequenceClassification({ labels: ["ab", "ba"] });
-  const model = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const loaded = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const model = storage ? { ...loaded, model: quantizeModel(loaded.model, { type: storage }).model } : loaded;
   const events: TrainEvent[] = [];
   const tuned = await fineTune({
     ...{ model, task, train: samples, validation: samples, compute },
@@ -70,6 +71,15 @@ test("training in 8 bits follows training in float32, and the result is a float3
   // The temporary weights are gone.
   const after = readdirSync(tmpdir()).filter((name) => name.startsWith("onnx-peft-int8-"));
   expect(after.filter((name) => !before.includes(name))).toEqual([]);
+});
+
+test("a base in 4 bits is computed in 8 as one in float32 is", async () => {
+  const [exact, rounded] = [await tune("float32", "inline", "int4"), await tune("int8", "inline", "int4")];
+  const { converted, kept } = rounded.events[0] as Int8Event;
+  expect(kept).toEqual([]);
+  expect(converted).toHaveLength(13);
+  for (const [i, loss] of exact.tuned.training.losses.entries())
+    expect(Math.abs((rounded.tuned.training.losses[i] ?? 0) - loss)).toBeLessThan(0.05);
 });
 
 test("in a process of its own: the same numbers", async () => {
