@@ -83,7 +83,7 @@ const batches = microBatches(held);
 async function hardened(model: TextModel): Promise<TextModel> {
   const tuned = await fineTune({
     ...{ model, task, train, method: lnTuning, adapter: {} },
-    options: options(0.05),
+    options: options(0.03),
   });
   await tuned.close();
   return { ...model, model: mergeAdapter(model.model, tuned.adapter) };
@@ -117,7 +117,7 @@ const bits = await detectWeightBits(onnxruntimeNode);
 const backbone = await loadTextModel(source, task.head, 1);
 const models = [
   ["wordnet-bert", backbone],
-  ["wordnet-bert, norms trained at 0.05", await hardened(backbone)],
+  ["wordnet-bert, norms trained at 0.03", await hardened(backbone)],
   ["wordnet-bert in 4 bits", { ...backbone, model: quantizeModel(backbone.model, { type: "int4" }).model }],
 ] as const;
 const layers = [0, 1, 2, 3];
@@ -127,6 +127,7 @@ const details: unknown[] = [];
 for (const [name, model] of models) {
   const setting: GradientSetting = { model: model.model, adapter: await trainedLora(model), task, batches };
   const exact = await adapterGradients(setting, null);
+  if (!(cosine(exact, exact) > 0)) throw new Error(`"${name}" has no gradient: training left nothing to compare.`);
   const spread = await outliers(model);
   const build = () => {
     const { adapted, loss } = adaptedLoss(setting);
