@@ -16,15 +16,13 @@ import {
   type Method,
   type Model,
   onnxruntimeNode,
-  quantizeModel,
-  readModel,
   train,
-  writeModel,
 } from "@onnx-peft/core";
 import { loadTextModel, startValues } from "@onnx-peft/text";
 import type { MemoryShape } from "./memory-shapes.ts";
 import { randomDecoder } from "./random-decoder.ts";
 import { writeRandomModel } from "./random-model.ts";
+import { storedModel } from "./stored-model.ts";
 
 export interface MemoryFigures {
   readonly measuredBytes: number;
@@ -36,12 +34,7 @@ const STEPS = 2;
 /** The model as it would come from a file: weights in files, in the shape's storage. */
 async function modelOf(folder: string, shape: MemoryShape): Promise<Model> {
   const model = await floatModel(folder, shape);
-  if (!shape.storage) return model;
-  const path = join(folder, "quantized.onnx");
-  await writeModel(quantizeModel(model, { type: shape.storage }).model, path, {
-    externalData: { fileName: "quantized.onnx_data" },
-  });
-  return readModel(path);
+  return shape.storage ? storedModel(folder, model, shape.storage) : model;
 }
 
 async function floatModel(folder: string, shape: MemoryShape): Promise<Model> {

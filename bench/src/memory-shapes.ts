@@ -1,3 +1,5 @@
+import type { Storage } from "./stored-model.ts";
+
 /** What is trained, and how it is cut. */
 export interface MemoryShape {
   readonly title: string;
@@ -12,7 +14,7 @@ export interface MemoryShape {
   readonly microBatchTokens?: number;
   readonly recompute?: "blocks";
   /** Storage of the frozen linear layers; default float32. */
-  readonly storage?: "int8" | "int4" | "nf4";
+  readonly storage?: Storage;
   readonly compute?: "int8";
   readonly targetModules: readonly string[] | "all-linear";
 }
@@ -88,4 +90,8 @@ export const memoryShapes: readonly MemoryShape[] = [
       ...{ storage, targetModules: queryValue },
     }),
   ),
+  {
+    ...{ title: "BERT-base in int4, int8 arithmetic, 8 x 128 in micro-batches", ...base, batch: 8, tokens: 128 },
+    ...{ storage: "int4", compute: "int8", targetModules: queryValue },
+  },
 ];

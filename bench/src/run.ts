@@ -1,7 +1,7 @@
 /**
  * One LoRA training step beside PyTorch + peft, both sides on 2 threads, in one run:
  *   npm run bench -- [--shapes mini,base] [--rounds 2] [--python parity/.venv/bin/python]
- * Writes bench/results/step.json, after every shape. Without Python only this engine is timed. Seven to eight minutes on two
+ * Writes bench/results/step.json, after every shape. Without Python only this engine is timed. Eight minutes on two
  * quiet cores. A side that fails is left out and named, and the exit code is 1.
  */
 import { execFileSync, spawnSync } from "node:child_process";
@@ -78,6 +78,8 @@ const sides: Side[] = [
   ours("onnx-peft float32, micro-batches of 512 tokens"),
   ...(python ? [torch(reference), torch(halfReference, "--dtype", "bfloat16")] : []),
   once(ours("onnx-peft float32, whole batch", "--micro", "100000")),
+  once(ours("onnx-peft int8, a base in 4 bits", "--compute", "int8", "--storage", "int4")),
+  once(ours("onnx-peft float32, a base in 4 bits", "--storage", "int4")),
   ...(python
     ? [
         once(torch("PyTorch + peft float32, micro-batches of 512 tokens", "--micro", "4")),

@@ -1,7 +1,7 @@
 /**
  * Times one complete LoRA training step of this engine: embeddings, dropout, loss, backward, optimiser.
  *   node bench/dist/step.js mini|base [--micro 512] [--steps 12] [--warmup 2] [--threads 2] [--dropout 0.1] [--recompute]
- *     [--compute float32|int8] [--device cpu|cuda|webgpu] [--model <folder, made where absent and kept>]
+ *     [--compute float32|int8] [--storage int8|int4|nf4] [--device cpu|cuda|webgpu] [--model <folder, made where absent and kept>]
  *     [--setting use_device_allocator_for_initializers=1] [--memory-pattern]   (in this process then)
  * Prints one line of JSON.
  */
@@ -31,6 +31,7 @@ import {
 import { loadTextModel, sequenceClassification, startValues, taskGraph } from "@onnx-peft/text";
 import { writeRandomModel } from "./random-model.ts";
 import { type ShapeName, type StepFigures, shapes } from "./shapes.ts";
+import { type Storage, storedModel } from "./stored-model.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -40,6 +41,7 @@ const { values, positionals } = parseArgs({
     threads: { type: "string", default: "2" },
     dropout: { type: "string", default: "0.1" },
     compute: { type: "string", default: "float32" },
+    storage: { type: "string" },
     recompute: { type: "boolean", default: false },
     warmup: { type: "string", default: "2" },
     device: { type: "string", default: "cpu" },
@@ -68,14 +70,15 @@ try {
   if (!existsSync(join(place, "model.safetensors"))) await writeRandomModel(place, config);
   await writeFile(join(place, "config.json"), JSON.stringify(config));
   const task = sequenceClassification({ labels: ["no", "yes"] });
-  const model = await loadTextModel({ model: place }, task.head);
+  const loaded = (await loadTextModel({ model: place }, task.head)).model;
+  const model = values.storage ? await storedModel(folder, loaded, values.storage as Storage) : loaded;
   const quantized = async () => {
     const file = createTensorFile(join(folder, "int8.weights"));
-    const plan = createInt8Plan(model.model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
+    const plan = createInt8Plan(model, { bits: await detectWeightBits(onnxruntimeNode), store: file.append });
     file.close();
     return plan;
   };
-  const adapted = injectAdapter(model.model, {
+  const adapted = injectAdapter(model, {
     method: lora,
     config: { r: 8, alpha: 16, targetModules: ["query", "value"], modulesToSave: ["classifier"] },
     training: true,
