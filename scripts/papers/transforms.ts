@@ -174,9 +174,13 @@ export const transformPapers: readonly PaperLines[] = [
         shown(svf, "another base model is refused by its singular values"),
       ),
       line("Five AdamW steps of the official module", beside.training),
-      line("A text tower in chunks with supplied gradients", {
-        elsewhere: "Belongs to the two-tower trainer of the package for vision.",
-      }),
+      line(
+        "A text tower in chunks with supplied gradients",
+        shown(
+          "packages/core/src/train/gradient-cache.test.ts",
+          "towers apart: 8 images in chunks of %d, 5 prompts in chunks of %d",
+        ),
+      ),
       line("Few shots of shifted images beside LoRA", { elsewhere: "Belongs to the package for vision." }),
     ],
   },

@@ -125,6 +125,7 @@ export type { LossParts } from "./losses/loss-parts.ts";
 export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
 export { multipleNegatives } from "./losses/multiple-negatives.ts";
+export { suppliedGradient } from "./losses/supplied-gradient.ts";
 export { triplet } from "./losses/triplet.ts";
 export { bindInputs } from "./lowering/bind-inputs.ts";
 export { type BranchChoice, branchChoice } from "./lowering/choose-branches.ts";
@@ -276,6 +277,13 @@ export { type DensityPenaltyOptions, densityPenalty } from "./train/density-pena
 export { createEngine, type Engine, type EngineSetup } from "./train/engine.ts";
 export { createEngineProcess } from "./train/engine-process.ts";
 export type { FeedBatches } from "./train/feed-batches.ts";
+export {
+  type CachedGradients,
+  type CachedTower,
+  type GradientCache,
+  type GradientCacheOptions,
+  openGradientCache,
+} from "./train/gradient-cache.ts";
 export type { Statistic } from "./train/input-statistics.ts";
 export { peakRss } from "./train/memory.ts";
 export { readMetrics } from "./train/metrics-log.ts";
