@@ -225,6 +225,7 @@ export {
   encoderBlock,
   layerNorm,
   linear,
+  selfAttention,
 } from "./models/encoder-block.ts";
 export { type WeightReader, type Weights, weightReader } from "./models/weights.ts";
 export { decodeModel } from "./onnx/decode.ts";

@@ -60,18 +60,18 @@ export function activate(g: Builder, x: Value, activation: EncoderSizes["activat
 }
 
 /**
- * Multi-head attention over rows [batch*tokens, hidden].
- * @param bias additive mask, broadcast to [batch, heads, tokens, tokens].
+ * Multi-head attention over rows [batch*tokens, hidden], its output layer included.
+ * @param bias additive mask, broadcast to [batch, heads, tokens, tokens]; null: every token sees every other.
  */
-function selfAttention(
+export function selfAttention(
   g: Builder,
   w: WeightReader,
-  names: EncoderNames,
+  names: Pick<EncoderNames, "query" | "key" | "value" | "output">,
   x: Value,
-  bias: Value,
+  bias: Value | null,
   batch: Dim,
   tokens: Dim,
-  sizes: EncoderSizes,
+  sizes: Pick<EncoderSizes, "hiddenSize" | "heads" | "attentionDropout">,
 ): Value {
   const { hiddenSize, heads } = sizes;
   const headSize = hiddenSize / heads;
@@ -80,8 +80,8 @@ function selfAttention(
     return g.transpose(g.reshape(y, [batch, tokens, heads, headSize]), [0, 2, 1, 3]); // [batch, heads, tokens, headSize]
   };
   const [q, k, v] = [split(names.query), split(names.key), split(names.value)];
-  const scores = g.add(g.fusedMatMul(q, k, { transB: true, alpha: 1 / Math.sqrt(headSize) }), bias);
-  const shares = dropoutNode(g, g.softmax(scores, -1), sizes.attentionDropout);
+  const scores = g.fusedMatMul(q, k, { transB: true, alpha: 1 / Math.sqrt(headSize) });
+  const shares = dropoutNode(g, g.softmax(bias ? g.add(scores, bias) : scores, -1), sizes.attentionDropout);
   const context = g.transpose(g.matMul(shares, v), [0, 2, 1, 3]); // [batch, tokens, heads, headSize]
   return linear(
     g,
