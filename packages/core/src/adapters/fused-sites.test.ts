@@ -4,8 +4,9 @@ import { toModel } from "../graph/to-model.ts";
 import { full } from "../methods/full.ts";
 import { lora } from "../methods/lora.ts";
 import type { Model } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { toFloat32Array } from "../onnx/tensor.ts";
 import { testRandom } from "../testing/check-gradient.ts";
+import { randomWeight } from "../testing/random-weight.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
 import { injectAdapter } from "./inject.ts";
 import { mergeAdapter, unmergeAdapter } from "./merge.ts";
@@ -30,15 +31,7 @@ interface Names {
 function packedModel({ context, out, weight = "Attention_0_qkv_weight" }: Names, shared = false): Model {
   const random = testRandom(4);
   const g = createBuilder(17);
-  const constant = (name: string, dims: readonly number[]) =>
-    g.initializer(
-      name,
-      tensorFrom(
-        "float32",
-        dims,
-        Array.from({ length: dims.reduce((a, b) => a * b, 1) }, () => random() - 0.5),
-      ),
-    );
+  const constant = (name: string, dims: readonly number[]) => randomWeight(g, name, dims, { random });
   const x = g.input("x", "float32", ["batch", "tokens", hidden]);
   const packed = constant(weight, [hidden, 3 * hidden]);
   const bias = constant(weight.replace("weight", "bias"), [3 * hidden]);

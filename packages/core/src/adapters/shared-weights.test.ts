@@ -4,9 +4,9 @@ import { type Builder, createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
 import { full } from "../methods/full.ts";
 import type { Model, Value } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { toFloat32Array } from "../onnx/tensor.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import { testRandom } from "../testing/check-gradient.ts";
+import { randomWeight } from "../testing/random-weight.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
 import { injectAdapter } from "./inject.ts";
 import { mergeAdapter } from "./merge.ts";
@@ -14,27 +14,18 @@ import { frozenSite } from "./operands.ts";
 import { findSites } from "./sites.ts";
 
 const width = 6;
-const weight = (g: Builder, name: string, dims: readonly number[], shift = 0): Value => {
-  const random = testRandom(name.length + dims.length);
-  const size = dims.reduce((a, b) => a * b, 1);
-  return g.initializer(
-    name,
-    tensorFrom(
-      "float32",
-      dims,
-      Array.from({ length: size }, () => shift + random() - 0.5),
-    ),
-  );
-};
 const node = (g: Builder, op: string, inputs: Value[], path: string, attributes = {}): Value =>
   g.op(op, inputs, attributes, { name: `/${path}/${op}` })[0] as Value;
 
 /** Two norms of a fresh model, whose equal weights and biases the exporter merged, around a linear layer. */
 function sharedNorms(): Model {
   const g = createBuilder(17);
-  const [scale, shift] = [weight(g, "layers.0.norm.weight", [width], 1), weight(g, "layers.0.norm.bias", [width])];
+  const [scale, shift] = [
+    randomWeight(g, "layers.0.norm.weight", [width], { around: 1 }),
+    randomWeight(g, "layers.0.norm.bias", [width]),
+  ];
   const first = node(g, "LayerNormalization", [g.input("x", "float32", ["n", width]), scale, shift], "layers.0/norm");
-  const inner = node(g, "MatMul", [g.tanh(first), weight(g, "onnx::MatMul_1", [width, width])], "layers.0/dense");
+  const inner = node(g, "MatMul", [g.tanh(first), randomWeight(g, "onnx::MatMul_1", [width, width])], "layers.0/dense");
   g.output(node(g, "LayerNormalization", [inner, scale, shift], "layers.1/norm"), "y");
   return toModel(g.finish(), 17);
 }
@@ -70,10 +61,10 @@ test("equal weights that an exporter merged are separate leaves: trained apart, 
 /** One linear layer applied three times, as TorchScript numbers its calls; `copies` stores its weight once per call. */
 function repeated(copies: boolean): Model {
   const g = createBuilder(17);
-  const bias = weight(g, "shared.bias", [width]);
+  const bias = randomWeight(g, "shared.bias", [width]);
   const call = (x: Value, i: number): Value => {
     const name = copies ? `onnx::MatMul_${70 + i}` : "onnx::MatMul_70";
-    const matrix = g.has(name) ? g.value(name) : weight(g, name, [width, width]);
+    const matrix = g.has(name) ? g.value(name) : randomWeight(g, name, [width, width]);
     const path = i === 0 ? "shared" : `shared_${i}`;
     return g.tanh(node(g, "Add", [node(g, "MatMul", [x, matrix], path), bias], path));
   };
@@ -97,8 +88,8 @@ test.each([false, true])(
 test("a module that ends in a number and has a weight of its own stays a module", () => {
   const g = createBuilder(17);
   const x = g.input("x", "float32", ["n", width]);
-  const first = node(g, "MatMul", [x, weight(g, "onnx::MatMul_1", [width, width])], "proj");
-  g.output(node(g, "MatMul", [first, weight(g, "onnx::MatMul_23", [width, width])], "proj_1"), "y");
+  const first = node(g, "MatMul", [x, randomWeight(g, "onnx::MatMul_1", [width, width])], "proj");
+  g.output(node(g, "MatMul", [first, randomWeight(g, "onnx::MatMul_23", [width, width])], "proj_1"), "y");
   expect(findSites(toModel(g.finish(), 17)).map((site) => site.name)).toEqual(["proj", "proj_1"]);
 });
 
@@ -109,17 +100,17 @@ test("children of a Sequential, and modules inside one that is never called, hav
     const product = node(
       g,
       "MatMul",
-      [x, weight(g, `onnx::MatMul_${name}`, [width, width])],
+      [x, randomWeight(g, `onnx::MatMul_${name}`, [width, width])],
       `decoder/layers.0/${name}`,
     );
     x = node(
       g,
       "Add",
-      [product, weight(g, `model.decoder.layers.0.${name}.bias`, [width])],
+      [product, randomWeight(g, `model.decoder.layers.0.${name}.bias`, [width])],
       `decoder/layers.0/${name}`,
     );
   }
-  g.output(node(g, "MatMul", [x, weight(g, "onnx::MatMul_9", [width, 3])], "head/head.1"), "y");
+  g.output(node(g, "MatMul", [x, randomWeight(g, "onnx::MatMul_9", [width, 3])], "head/head.1"), "y");
   expect(findSites(toModel(g.finish(), 17)).map((site) => site.name)).toEqual([
     "model.decoder.layers.0.fc1",
     "model.decoder.layers.0.fc2",

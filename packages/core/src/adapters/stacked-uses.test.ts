@@ -4,9 +4,10 @@ import { type Builder, createBuilder } from "../graph/builder.ts";
 import { toModel } from "../graph/to-model.ts";
 import { lora } from "../methods/lora.ts";
 import type { Model, Value } from "../onnx/ir.ts";
-import { tensorFrom, toFloat32Array } from "../onnx/tensor.ts";
+import { toFloat32Array } from "../onnx/tensor.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import { testRandom } from "../testing/check-gradient.ts";
+import { randomWeight } from "../testing/random-weight.ts";
 import { adapterOf, initialParameters } from "./adapter.ts";
 import { injectAdapter } from "./inject.ts";
 import { mergeAdapter, unmergeAdapter } from "./merge.ts";
@@ -42,17 +43,7 @@ function attention({
 }: Form = {}): Model {
   const random = testRandom(4);
   const g = createBuilder(17);
-  const weight = (name: string, ...dims: number[]): Value => {
-    const size = dims.reduce((a, b) => a * b, 1);
-    return g.initializer(
-      name,
-      tensorFrom(
-        "float32",
-        dims,
-        Array.from({ length: size }, () => random() - 0.5),
-      ),
-    );
-  };
+  const weight = (name: string, ...dims: number[]): Value => randomWeight(g, name, dims, { random });
   const count = alone ? 2 : 3;
   const x = g.input("x", "float32", ["batch", "tokens", hidden]);
   const [y] = g.op("MatMul", [x, weight("onnx::MatMul_1", hidden, count * hidden)], {}, { name: `/${scope}/MatMul` });

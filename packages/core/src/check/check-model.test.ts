@@ -8,11 +8,10 @@ import { type Builder, createBuilder } from "../graph/builder.ts";
 import { buildSubgraph } from "../graph/subgraph.ts";
 import { toModel } from "../graph/to-model.ts";
 import type { Model, Value } from "../onnx/ir.ts";
-import { tensorFrom } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-import { testRandom } from "../testing/check-gradient.ts";
+import { randomWeight } from "../testing/random-weight.ts";
 import { checkFile } from "./check-file.ts";
 import { checkModel } from "./check-model.ts";
 import { formatCheck } from "./format-check.ts";
@@ -20,23 +19,10 @@ import { formatCheck } from "./format-check.ts";
 const options = { threads: 1, batch: 2, tokens: 8 } as const;
 const check = (model: Model, runtime: Runtime = onnxruntimeNode) => checkModel(model, runtime, options);
 
-const weight = (g: Builder, name: string, dims: readonly number[]): Value => {
-  const random = testRandom(name.length);
-  const size = dims.reduce((a, b) => a * b, 1);
-  return g.initializer(
-    name,
-    tensorFrom(
-      "float32",
-      dims,
-      Array.from({ length: size }, () => random() - 0.5),
-    ),
-  );
-};
-
 /** x [batch, 4] through one linear layer, and what `tail` makes of it. */
 function oneLayer(tail: (g: Builder, y: Value) => Value): Model {
   const g = createBuilder(17);
-  const y = g.matMul(g.input("x", "float32", ["batch", 4]), weight(g, "layer.weight", [4, 6]));
+  const y = g.matMul(g.input("x", "float32", ["batch", 4]), randomWeight(g, "layer.weight", [4, 6]));
   g.output(tail(g, y), "y");
   return toModel(g.finish(), 17);
 }
@@ -141,8 +127,8 @@ test.each([
   "a %s that the exporter wrote into a table is a limit, and the node is named",
   async (axis, shape, table, size, refused) => {
     const g = createBuilder(17);
-    const y = g.matMul(g.input("x", "float32", shape), weight(g, "layer.weight", [4, 6]));
-    g.output(g.op("Add", [y, weight(g, "positions", table)], {}, { name: "/positions/Add" })[0] as Value, "y");
+    const y = g.matMul(g.input("x", "float32", shape), randomWeight(g, "layer.weight", [4, 6]));
+    g.output(g.op("Add", [y, randomWeight(g, "positions", table)], {}, { name: "/positions/Add" })[0] as Value, "y");
     const found = await check(toModel(g.finish(), 17));
     expect(found.verdict).toBe("ready with limits");
     expect(found.freed).toEqual([]);
@@ -166,7 +152,7 @@ test("rows that are mixed by a folded batch are a limit", async () => {
 test("fixed sizes are a limit", async () => {
   const g = createBuilder(17);
   const x = g.input("x", "float32", [1, 4]);
-  g.output(g.relu(g.matMul(x, weight(g, "layer.weight", [4, 6]))), "y");
+  g.output(g.relu(g.matMul(x, randomWeight(g, "layer.weight", [4, 6]))), "y");
   const found = await check(toModel(g.finish(), 17));
   expect(found.verdict).toBe("ready with limits");
   expect(found.reasons).toEqual(["the file fixes its sizes: every run takes x [1, 4]"]);
@@ -175,9 +161,9 @@ test("fixed sizes are a limit", async () => {
 test("sites behind an operator without a rule are a limit, the others are checked", async () => {
   const g = createBuilder(17);
   const x = g.input("x", "float32", ["batch", 4]);
-  const first = g.matMul(x, weight(g, "first.weight", [4, 6]));
+  const first = g.matMul(x, randomWeight(g, "first.weight", [4, 6]));
   const rounded = g.cast(g.op("ArgMax", [first], { axis: -1, keepdims: 1 })[0] as Value, "float32");
-  g.output(g.matMul(g.mul(x, rounded), weight(g, "second.weight", [4, 3])), "y");
+  g.output(g.matMul(g.mul(x, rounded), randomWeight(g, "second.weight", [4, 3])), "y");
   const found = await check(toModel(g.finish(), 17));
   expect(found.kinds.map(({ kind, sites }) => [kind, sites])).toEqual([["linear", 1]]);
   expect(found.verdict).toBe("ready with limits");
@@ -204,22 +190,22 @@ test("files that cannot be read are not trainable, and the reason says why", asy
 /** A table of positions, and a convolution over an image of a free size: only one side fits. */
 function imageModel(g: Builder, rows: number): Value {
   const pixels = g.input("pixel_values", "float32", ["batch", "channels", "height", "width"]);
-  const kernel = weight(g, "patch.weight", [4, 3, 8, 8]);
+  const kernel = randomWeight(g, "patch.weight", [4, 3, 8, 8]);
   const patches = g.op("Conv", [pixels, kernel], { strides: [8, 8] })[0] as Value;
   const list = g.transpose(g.op("Reshape", [patches, g.ints([0, 4, -1])])[0] as Value, [0, 2, 1]);
-  return g.add(list, weight(g, "positions.weight", [1, rows, 4]));
+  return g.add(list, randomWeight(g, "positions.weight", [1, rows, 4]));
 }
 
 test("the side of an image is found by the table of its positions", async () => {
   const g = createBuilder(17);
-  g.output(g.matMul(imageModel(g, 9), weight(g, "layer.weight", [4, 6])), "y");
+  g.output(g.matMul(imageModel(g, 9), randomWeight(g, "layer.weight", [4, 6])), "y");
   const found = await check(toModel(g.finish(), 17));
   expect(found).toMatchObject({ verdict: "ready", sizes: { batch: 2, length: 24 } });
 });
 
 test("where no size works, none is tried that is too large to hold", async () => {
   const g = createBuilder(17);
-  g.output(g.matMul(imageModel(g, 7), weight(g, "layer.weight", [4, 6])), "y");
+  g.output(g.matMul(imageModel(g, 7), randomWeight(g, "layer.weight", [4, 6])), "y");
   const found = await check(toModel(g.finish(), 17));
   expect(found.verdict).toBe("not trainable");
   expect(found.reasons.join()).toMatch(/Add/);
@@ -230,10 +216,10 @@ test("images beside texts have a size of their own", async () => {
   const image = g.reduceMean(imageModel(g, 4), [1], false);
   const ids = g.input("input_ids", "int64", ["batch", "tokens"]);
   const states = g.add(
-    g.gather(weight(g, "words.weight", [20, 4]), ids),
-    g.slice(weight(g, "places.weight", [5, 4]), [0], [5], [0]),
+    g.gather(randomWeight(g, "words.weight", [20, 4]), ids),
+    g.slice(randomWeight(g, "places.weight", [5, 4]), [0], [5], [0]),
   );
-  g.output(g.matMul(g.mul(g.reduceMean(states, [1], false), image), weight(g, "layer.weight", [4, 6])), "y");
+  g.output(g.matMul(g.mul(g.reduceMean(states, [1], false), image), randomWeight(g, "layer.weight", [4, 6])), "y");
   const found = await check(toModel(g.finish(), 17));
   expect(found.sizes).toEqual({ batch: 2, length: 5, extent: 16 });
 });
@@ -244,7 +230,7 @@ test("which branch to train must be said where nothing tells", async () => {
   const branchOf = (name: string): AttributeInput =>
     graphAttribute(
       buildSubgraph(g, name, [], (child) => [
-        child.matMul(child.value(x.name), weight(child, `${name}.weight`, [4, 6])),
+        child.matMul(child.value(x.name), randomWeight(child, `${name}.weight`, [4, 6])),
       ]),
     );
   g.output(g.op("If", [c], { then_branch: branchOf("yes"), else_branch: branchOf("no") })[0] as Value, "y");

@@ -1,40 +1,24 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createRandom, encodeSafetensors, type Int8Event, quantizeModel, type TrainEvent } from "@onnx-peft/core";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { initialBertWeights } from "../models/initial-weights.ts";
+import { type Int8Event, quantizeModel, type TrainEvent } from "@onnx-peft/core";
+import { afterAll, expect, test } from "vitest";
 import { loadTextModel } from "../models/load-text-model.ts";
 import { fineTune } from "./fine-tune.ts";
 import { sequenceClassification } from "./sequence-classification.ts";
+import { orders, wordOrderSamples, writeSmallBert } from "./testing/word-order.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "onnx-peft-text-int8-"));
-const config = {
-  ...{ model_type: "bert", vocab_size: 60, hidden_size: 128, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 160, max_position_embeddings: 16, type_vocab_size: 2, initializer_range: 0.08 },
-};
-beforeAll(() => {
-  mkdirSync(join(folder, "model"));
-  writeFileSync(join(folder, "model", "config.json"), JSON.stringify(config));
-  const weights = initialBertWeights(config, createRandom(4), 2);
-  writeFileSync(join(folder, "model", "model.safetensors"), encodeSafetensors(weights, { format: "pt" }));
-});
+const source = { model: writeSmallBert(folder, { hidden_size: 128, intermediate_size: 160, initializer_range: 0.08 }) };
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Which of two words comes first. */
-const samples = Array.from({ length: 24 }, (_, i) => {
-  const words = i % 2 === 0 ? [7, 9] : [9, 7];
-  const filler = Array.from({ length: i % 5 }, (__, k) => 20 + ((i * 7 + k * 3) % 30));
-  return { inputIds: Int32Array.of(1, ...words, ...filler, 2), label: i % 2 };
-});
-
 async function tune(compute: "float32" | "int8", isolation: "inline" | "process", storage?: "int4") {
-  const task = sequenceClassification({ labels: ["ab", "ba"] });
-  const loaded = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const task = sequenceClassification({ labels: orders });
+  const loaded = await loadTextModel(source, task.head);
   const model = storage ? { ...loaded, model: quantizeModel(loaded.model, { type: storage }).model } : loaded;
   const events: TrainEvent[] = [];
   const tuned = await fineTune({
-    ...{ model, task, train: samples, validation: samples, compute },
+    ...{ model, task, train: wordOrderSamples, validation: wordOrderSamples, compute },
     adapter: { r: 4, alpha: 8, targetModules: "all-linear" },
     options: {
       ...{ epochs: 6, batchSize: 8, isolation, threads: 1, seed: 3 },
@@ -42,7 +26,7 @@ async function tune(compute: "float32" | "int8", isolation: "inline" | "process"
     },
     onEvent: (event) => events.push(event),
   });
-  const metrics = await tuned.evaluate(samples);
+  const metrics = await tuned.evaluate(wordOrderSamples);
   await tuned.close();
   return { tuned, events, metrics };
 }
@@ -88,11 +72,13 @@ test("in a process of its own: the same numbers", async () => {
 });
 
 test("8 bits are for the CPU: a GPU has no kernel for them", async () => {
-  const task = sequenceClassification({ labels: ["ab", "ba"] });
-  const model = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const task = sequenceClassification({ labels: orders });
+  const model = await loadTextModel(source, task.head);
   const options = { device: "cuda", optimizer: { type: "adamw", learningRate: 0.002 } } as const;
   const adapter = { r: 4, targetModules: "all-linear" } as const;
-  await expect(fineTune({ model, task, train: samples, compute: "int8", adapter, options })).rejects.toMatchObject({
+  await expect(
+    fineTune({ model, task, train: wordOrderSamples, compute: "int8", adapter, options }),
+  ).rejects.toMatchObject({
     code: "CONFIG_INVALID",
     message: expect.stringMatching(/on the device "cuda", received "int8".*CPU only/),
   });

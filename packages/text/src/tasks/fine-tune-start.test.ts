@@ -1,32 +1,16 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createRandom, encodeSafetensors, type LoraConfig, type TrainEvent } from "@onnx-peft/core";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { initialBertWeights } from "../models/initial-weights.ts";
+import type { LoraConfig, TrainEvent } from "@onnx-peft/core";
+import { afterAll, expect, test } from "vitest";
 import { loadTextModel } from "../models/load-text-model.ts";
 import { fineTune } from "./fine-tune.ts";
 import { sequenceClassification } from "./sequence-classification.ts";
+import { orders, wordOrderSamples, writeSmallBert } from "./testing/word-order.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "onnx-peft-text-start-"));
-const config = {
-  ...{ model_type: "bert", vocab_size: 60, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2 },
-  ...{ intermediate_size: 48, max_position_embeddings: 16, type_vocab_size: 2, initializer_range: 0.2 },
-};
-beforeAll(() => {
-  mkdirSync(join(folder, "model"));
-  writeFileSync(join(folder, "model", "config.json"), JSON.stringify(config));
-  const weights = initialBertWeights(config, createRandom(4), 2);
-  writeFileSync(join(folder, "model", "model.safetensors"), encodeSafetensors(weights, { format: "pt" }));
-});
+const source = { model: writeSmallBert(folder, { hidden_size: 32, intermediate_size: 48, initializer_range: 0.2 }) };
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-/** Which of two words comes first. */
-const samples = Array.from({ length: 24 }, (_, i) => {
-  const words = i % 2 === 0 ? [7, 9] : [9, 7];
-  const filler = Array.from({ length: i % 5 }, (__, k) => 20 + ((i * 7 + k * 3) % 30));
-  return { inputIds: Int32Array.of(1, ...words, ...filler, 2), label: i % 2 };
-});
 
 interface Tuning {
   readonly folder?: string;
@@ -36,11 +20,11 @@ interface Tuning {
 }
 
 async function tune(own: Partial<LoraConfig>, { isolation = "inline", onEvent, ...more }: Tuning = {}) {
-  const task = sequenceClassification({ labels: ["ab", "ba"] });
-  const model = await loadTextModel({ model: join(folder, "model") }, task.head);
+  const task = sequenceClassification({ labels: orders });
+  const model = await loadTextModel(source, task.head);
   const events: TrainEvent[] = [];
   const tuned = await fineTune({
-    ...{ model, task, train: samples, ...more },
+    ...{ model, task, train: wordOrderSamples, ...more },
     adapter: { r: 3, alpha: 6, targetModules: "all-linear", ...own },
     startData: { samples: 20, batchTokens: 64 },
     options: {
