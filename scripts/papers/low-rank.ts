@@ -257,7 +257,7 @@ export const lowRankPapers: readonly PaperLines[] = [
       ),
       line("The VTAB and the ELEVATER layer, all eight gradients", beside.layer, matrix.gradients),
       line("Both branches beside either alone and LoRA of as many parameters", { claim: "hydra-branches" }),
-      line("The runs on images", { elsewhere: "Belongs to the package for vision." }),
+      line("The same on images: a ViT that is pre-trained here, tuned on other classes", { claim: "hydra-images" }),
     ],
   },
 ];
