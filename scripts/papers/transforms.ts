@@ -181,7 +181,7 @@ export const transformPapers: readonly PaperLines[] = [
           "towers apart: 8 images in chunks of %d, 5 prompts in chunks of %d",
         ),
       ),
-      line("Few shots of shifted images beside LoRA", { elsewhere: "Belongs to the package for vision." }),
+      line("Few shots of shifted images beside LoRA", { claim: "clip-svd-shapes" }),
     ],
   },
   {

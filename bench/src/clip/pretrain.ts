@@ -1,0 +1,75 @@
+import {
+  buildTrainingProgram,
+  createBuilder,
+  createRandom,
+  type Feeds,
+  multipleNegatives,
+  type RuntimeTensor,
+  streamSeed,
+  train,
+  type Value,
+} from "@onnx-peft/core";
+import { captionFeeds, captionOf } from "./captions.ts";
+import { pixelFeeds, renderScene } from "./render-scene.ts";
+import { plainScene } from "./scene.ts";
+import { buildTowers, TEMPERATURE } from "./towers.ts";
+
+const BATCH = 128;
+const LEARNING_RATE = 3e-3;
+
+/** Random start weights: norms are the identity, matrices keep the size of what they map. */
+function startOf(name: string, dims: readonly number[], seed: number): RuntimeTensor {
+  const size = dims.reduce((a, b) => a * b, 1);
+  const data = new Float32Array(size);
+  const std = name.includes("position") ? 0.1 : name.includes("token") ? 0.5 : Math.sqrt((dims[0] ?? 1) / size);
+  if (/norm\d?\.weight$/.test(name)) data.fill(1);
+  else if (!name.endsWith("bias")) createRandom(streamSeed(seed, name)).fillNormal(data, 0, std);
+  return { type: "float32", dims, data };
+}
+
+/** Images with captions, each a function of its index. */
+function pairs(indices: readonly number[], seed: number): Feeds {
+  const drawn = indices.map((index) => {
+    const random = createRandom(streamSeed(seed, "pair", index));
+    const scene = plainScene(random);
+    return { caption: captionOf(scene, random), pixels: renderScene(scene, random) };
+  });
+  return { ...pixelFeeds(drawn.map(({ pixels }) => pixels)), ...captionFeeds(drawn.map(({ caption }) => caption)) };
+}
+
+/**
+ * Trains both towers from nothing on pairs of rendered images and captions, no image twice: every weight, by symmetric InfoNCE as
+ * CLIP (Radford et al. 2021, arXiv 2103.00020) with a fixed temperature. Some 0.15 s a step on one thread.
+ */
+export async function pretrainTowers(seed: number, steps: number): Promise<Readonly<Record<string, RuntimeTensor>>> {
+  const g = createBuilder(21);
+  const start: Record<string, RuntimeTensor> = {};
+  const trained: Value[] = [];
+  const weight = (name: string, dims: readonly number[]): Value => {
+    start[name] = startOf(name, dims, seed);
+    const input = g.input(name, "float32", dims);
+    trained.push(input);
+    return input;
+  };
+  const { images, texts } = buildTowers(g, { weight, check() {} });
+  const loss = multipleNegatives(
+    g,
+    { anchors: images, positives: texts },
+    { temperature: TEMPERATURE, symmetric: true },
+  );
+  const { parameters } = await train<number>({
+    training: buildTrainingProgram(g, loss, trained),
+    parameters: start,
+    data: {
+      samples: Int32Array.from({ length: steps * BATCH }, (_, i) => i),
+      lengthOf: () => 1,
+      collate: (indices) => pairs(indices, seed),
+    },
+    options: {
+      ...{ epochs: 1, batchSize: BATCH, seed, threads: 1, isolation: "inline", availableMemory: "unlimited" },
+      ...{ maxGradNorm: 1, optimizer: { type: "adamw", learningRate: LEARNING_RATE, weightDecay: 0.01 } },
+      schedule: { type: "cosine", warmupRatio: 0.05 },
+    },
+  });
+  return parameters;
+}
