@@ -1,6 +1,7 @@
 import { line, matrix, type PaperLines, shown } from "./paper-lines.ts";
 
 const tri = "tri-adapt-lora.test.ts";
+const triGrowth = "tri-adapt-growth.test.ts";
 const core = "packages/core/src";
 const density = `${core}/losses/density.test.ts`;
 const penalty = `${core}/train/density-penalty.test.ts`;
@@ -16,7 +17,7 @@ export const schedulePapers: readonly PaperLines[] = [
       line(
         "Growth changes the scale and nothing else, and with a constant scale or rescaling not even that",
         shown(
-          tri,
+          triGrowth,
           "with C = 0 it changes nothing but the scale, and not even that where it is constant or made up for",
         ),
       ),
@@ -25,20 +26,20 @@ export const schedulePapers: readonly PaperLines[] = [
       line(
         "Both parts of the diagonal blocks move alike, and nothing outside the blocks does",
         shown(tri, "its tensors outside the blocks stay zero, and parts of the diagonal blocks move alike"),
-        shown(tri, "gradients outside the pattern are cleared"),
+        shown(triGrowth, "gradients outside the pattern are cleared"),
       ),
       line(
         "How many modules grow, which, when, and to what total",
-        shown(tri, "how many modules grow: linear, non-linear, at least one, at most all"),
-        shown(tri, "three modules with given scores: threshold and ties"),
+        shown(triGrowth, "how many modules grow: linear, non-linear, at least one, at most all"),
+        shown(triGrowth, "three modules with given scores: threshold and ties"),
         shown(
-          tri,
+          triGrowth,
           "none before the warm-up is over, between intervals, and after the target; the total exceeds it by less than a block each",
         ),
       ),
       line(
         "The score is an increase, and what growth does to it",
-        shown(tri, "the score is the increase of |C| per block since the last look"),
+        shown(triGrowth, "the score is the increase of |C| per block since the last look"),
       ),
       line(
         "Parameters of a growth history; the LoRA that it equals",
@@ -55,7 +56,7 @@ export const schedulePapers: readonly PaperLines[] = [
       ),
       line(
         "The authors' layer over three growths beside PyTorch",
-        shown(tri, "losses of eight steps with three growths, scores, and the change at the end"),
+        shown(triGrowth, "losses of eight steps with three growths, scores, and the change at the end"),
       ),
       line(
         "Beside LoRA of the same total rank and growth at random modules",
