@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { broaderDefinitions } from "./broader-definitions.ts";
 import { glossClassification, labelledDefinitions } from "./gloss-classification.ts";
 import { definitionKey, isHeldOut } from "./held-out.ts";
 import { hypernymPairs } from "./hypernym-pairs.ts";
@@ -94,4 +95,35 @@ test("hypernym pairs: evaluation definitions are held out on both sides, and eac
   expect(new Set([...validation, ...held].map((row) => row.textPair)).size).toBe(1300);
   expect(new Set(held.map((row) => row.text)).size).toBe(1000);
   expect(hypernymPairs({ seed: 1 }).train.slice(0, 20)).toEqual(train.slice(0, 20));
+});
+
+test("broader definitions: no definition in two splits, test pairs held out, the broader one in either place", () => {
+  const sizes = { train: 6000, validation: 3000, test: 6000 };
+  const data = broaderDefinitions({ seed: 1, ...sizes });
+  const splits = [data.train, data.validation, data.test];
+  expect(splits.map((rows) => rows.length)).toEqual(Object.values(sizes));
+  const keys = splits.map((rows) => new Set(rows.flatMap(({ text, textPair }) => [text, textPair].map(definitionKey))));
+  expect(keys.reduce((sum, some) => sum + some.size, 0)).toBe(new Set(keys.flatMap((some) => [...some])).size);
+  expect(keys.map((some) => [...some].every(isHeldOut))).toEqual([false, false, true]);
+  const synsets = readSynsets("noun");
+  const byId = new Map(synsets.map((synset) => [synset.id, synset]));
+  for (const rows of splits) {
+    expect(rows.filter(({ label }) => label === "first")).toHaveLength(rows.length / 2);
+  }
+  const pairs = data.train
+    .slice(0, 200)
+    .map((row) => (row.label === "second" ? [row.text, row.textPair] : [row.textPair, row.text]));
+  const parents = (some: typeof synsets): typeof synsets =>
+    some.flatMap(({ hypernyms }) => hypernyms.flatMap((id) => byId.get(id) ?? []));
+  const narrower = new Set(pairs.map(([narrow]) => narrow));
+  const above = new Set(
+    synsets
+      .filter(({ definition }) => narrower.has(definition))
+      .flatMap((synset) => {
+        const up = parents([synset]);
+        return [...up, ...parents(up)].map(({ definition }) => `${synset.definition}\n${definition}`);
+      }),
+  );
+  expect(pairs.filter((pair) => !above.has(pair.join("\n")))).toEqual([]);
+  expect(() => broaderDefinitions({ seed: 1, ...sizes, test: 7000 })).toThrow(RangeError);
 });
