@@ -60,6 +60,7 @@ export const schedulePapers: readonly PaperLines[] = [
       ),
       line(
         "Beside LoRA of the same total rank and growth at random modules",
+        { claim: "tri-adapt-pairs" },
         { claim: "tri-adapt-growth" },
         { claim: "tri-adapt-late-growth" },
       ),
