@@ -5,7 +5,7 @@ import type { Graph } from "../onnx/ir.ts";
 import { tensorFrom } from "../onnx/tensor.ts";
 import { encodeModel } from "../onnx/write.ts";
 import { onnxruntimeNode } from "../runtime/onnxruntime-node.ts";
-import { packedCopies } from "./packed-copies.ts";
+import { packedCopies, packingKeepsResults } from "./packed-copies.ts";
 import { nBits, type PackedLinear, randomFloats } from "./testing/packed-forms.ts";
 
 const OPSET = 21;
@@ -45,6 +45,7 @@ test("none where they would be large, or change what is computed", () => {
     return y;
   };
   expect(packedCopies(layers(integers))).toBe(0);
+  expect([narrow, integers].map((linear) => packingKeepsResults(layers(linear)))).toEqual([true, false]);
 });
 
 const forms: Record<string, PackedLinear> = {

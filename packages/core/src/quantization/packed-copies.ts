@@ -12,6 +12,10 @@ const INTEGERS = 4;
 /** Operators that keep a constant second factor in their kernel's layout where they are let. */
 const packing = new Set(["MatMul", "Gemm", "FusedMatMul", "MatMulNBits"]);
 
+/** Whether packed weights give what unpacked ones do, up to rounding: with no MatMulNBits of accuracy level 4. */
+export const packingKeepsResults = (graph: Graph): boolean =>
+  graph.nodes.every((node) => node.op !== "MatMulNBits" || intAttribute(node, "accuracy_level", 0) !== INTEGERS);
+
 /**
  * Bytes of a second copy of the weights that products read, in the layout of ONNX Runtime's kernels, where that is worth its
  * memory; else 0: without weights of a few bits (MatMulNBits), above 128 MB, and where packing would change what is computed.
@@ -27,10 +31,8 @@ export function packedCopies(graph: Graph): number {
     const tensor = graph.initializers.get(name);
     if (!tensor) continue;
     weights.set(name, byteLength(tensor.type, elementCount(tensor.dims)));
-    if (node.op !== "MatMulNBits") continue;
-    if (intAttribute(node, "accuracy_level", 0) === INTEGERS) return 0;
-    isNarrow = true;
+    isNarrow ||= node.op === "MatMulNBits";
   }
   const bytes = [...weights.values()].reduce((sum, each) => sum + each, 0);
-  return isNarrow && bytes <= LIMIT_BYTES ? bytes : 0;
+  return isNarrow && bytes <= LIMIT_BYTES && packingKeepsResults(graph) ? bytes : 0;
 }

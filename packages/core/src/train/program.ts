@@ -8,7 +8,7 @@ import type { Int8Plan } from "../int8/plan.ts";
 import type { LossParts } from "../losses/loss-parts.ts";
 import { isStatic, sizeOf } from "../onnx/dims.ts";
 import type { Dim, Value } from "../onnx/ir.ts";
-import { packedCopies } from "../quantization/packed-copies.ts";
+import { packedCopies, packingKeepsResults } from "../quantization/packed-copies.ts";
 import { tieDequantization } from "../quantization/tie-dequantization.ts";
 import { type GraphFile, type GraphPath, packGraph } from "./graph-file.ts";
 import type { HookPlan } from "./method-hooks.ts";
@@ -114,7 +114,7 @@ export function buildTrainingProgram(
     inputs: graph.inputs.filter((v) => !kept.has(v.name) && !isDropoutMask(v.name)),
     sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
     dropout: g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) })),
-    packWeights: int8 !== undefined || packedCopies(graph) > 0,
+    packWeights: int8 ? packingKeepsResults(graph) : packedCopies(graph) > 0,
     couplesSamples: loss.couplesSamples ?? false,
   };
 }
