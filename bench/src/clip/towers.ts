@@ -7,6 +7,7 @@ import {
   encoderBlock,
   layerNorm,
   type Model,
+  normalizeRows,
   toModel,
   type Value,
   type WeightReader,
@@ -81,13 +82,10 @@ function textTower(g: Builder, w: WeightReader): Value {
 /** Cosines are divided by it, in pre-training and afterwards. */
 export const TEMPERATURE = 0.07;
 
-/** Rows of length 1. */
-const unit = (g: Builder, x: Value): Value => g.div(x, g.sqrt(g.reduceSum(g.mul(x, x), [1])));
-
 /** Both towers, with weights from a reader: embeddings of length 1. */
 export const buildTowers = (g: Builder, w: WeightReader): { readonly images: Value; readonly texts: Value } => ({
-  images: unit(g, imageTower(g, w)),
-  texts: unit(g, textTower(g, w)),
+  images: normalizeRows(g, imageTower(g, w)),
+  texts: normalizeRows(g, textTower(g, w)),
 });
 
 /** A model of both towers: the scores [images, texts] of every caption for every image. */

@@ -1,5 +1,9 @@
 import { type AdapterConfigInput, methodOf } from "@onnx-peft/core";
-import { type BroaderDefinition, broaderDefinitions } from "@onnx-peft/examples/wordnet/broader-definitions";
+import {
+  type BroaderDefinition,
+  type BroaderDefinitionsOptions,
+  broaderDefinitions,
+} from "@onnx-peft/examples/wordnet/broader-definitions";
 import {
   type ClassificationSample,
   encodeRows,
@@ -14,11 +18,7 @@ import { HEAD_LEARNING_RATE } from "./train-method.ts";
 import { twoLayerEncoder } from "./two-layer-encoder.ts";
 
 /** Numbers of pairs. */
-export interface PairSizes {
-  readonly train: number;
-  readonly validation: number;
-  readonly test: number;
-}
+export type PairSizes = Omit<BroaderDefinitionsOptions, "seed">;
 
 /** Which of two definitions is the broader one: data, and an encoder of two layers with BERT's head for pairs. */
 export interface PairTask {

@@ -125,6 +125,7 @@ export type { LossParts } from "./losses/loss-parts.ts";
 export { maskedLanguageModel } from "./losses/masked-language-model.ts";
 export { meanSquaredError } from "./losses/mean-squared-error.ts";
 export { multipleNegatives } from "./losses/multiple-negatives.ts";
+export { normalizeRows } from "./losses/similarity.ts";
 export { suppliedGradient } from "./losses/supplied-gradient.ts";
 export { triplet } from "./losses/triplet.ts";
 export { bindInputs } from "./lowering/bind-inputs.ts";

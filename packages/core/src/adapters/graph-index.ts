@@ -53,7 +53,7 @@ const swapsMatrix = (node: Node, rank: number): boolean => {
 };
 
 /** Casts and transposes that a weight passes; a file with thousands in a row, for each of thousands of nodes, is hostile. */
-const longestChain = 16;
+export const longestChain = 16;
 
 /** Whether an odd number of matrix transposes is among the steps; null when one of them moves other axes. */
 function transposedBy(steps: readonly Node[], rank: number): boolean | null {

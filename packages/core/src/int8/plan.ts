@@ -1,4 +1,4 @@
-import { indexGraph } from "../adapters/graph-index.ts";
+import { indexGraph, longestChain } from "../adapters/graph-index.ts";
 import { transposed } from "../adapters/operands.ts";
 import { findSites } from "../adapters/sites.ts";
 import { prepareModel } from "../lowering/lower-model.ts";
@@ -47,9 +47,8 @@ export interface Int8PlanOptions {
 
 /** Below this many weights (a head of few classes) the quantisation of x costs more than the product. */
 export const SMALLEST_PRODUCT = 1 << 14;
-/** What may stand between a weight and its product, and how many of them are followed. */
+/** What may stand between a weight and its product. */
 const carriers = new Set(["Transpose", "DequantizeLinear"]);
-const LONGEST_CHAIN = 16;
 /** Weights below a page are copied into the graph in any case. */
 const STORE_FROM = 4096;
 const isStored = ({ type, dims, data }: TensorData): boolean =>
@@ -80,7 +79,8 @@ export function integerWeights(graph: Graph): ReadonlyMap<string, PackedWeight> 
 /**
  * Quantises the frozen weights of a model for training in 8-bit arithmetic: each matrix once for the forward pass and once,
  * transposed and with scales of its own, for the gradient of its input. Weights packed into fewer bits are expanded first. One
- * weight at a time is in memory. Products that the file computes in integers (dynamic quantisation) keep their forward, to the bit, and get the second form only.
+ * weight at a time is in memory. Products that the file computes in integers (dynamic quantisation) keep their forward, to the bit,
+ * and get the second form only.
  *
  * @throws PeftError FILE_RANGE, QUANTIZED_TYPE, QUANTIZED_BITS
  * @example
@@ -178,7 +178,7 @@ function storeOthers(
   /** Read by nothing but products that were converted, through what may stand before a weight. */
   const isConverted = (name: string, depth = 0): boolean => {
     const readers = index.consumers.get(name) ?? [];
-    if (readers.length === 0 || index.pinned.has(name) || depth > LONGEST_CHAIN) return false;
+    if (readers.length === 0 || index.pinned.has(name) || depth > longestChain) return false;
     return readers.every((node) => {
       const product = frozenProductOf(index, node);
       if (product && (node.inputs[1] === name || weightsOf(product).includes(name)))

@@ -3,7 +3,11 @@ import type { Value } from "../onnx/ir.ts";
 
 const lastAxis = (x: Value): readonly number[] => [x.shape.length - 1];
 
-/** Rows of length 1: x / max(|x|, 1e-12) over the last axis. */
+/**
+ * Rows of length 1: x / max(|x|, 1e-12) over the last axis.
+ * @example
+ * const scores = g.gemm(normalizeRows(g, images), normalizeRows(g, texts), null, { transB: true }); // cosines [images, texts]
+ */
 export const normalizeRows = (g: Builder, x: Value): Value =>
   g.div(x, g.sqrt(g.max(g.reduceSum(g.mul(x, x), lastAxis(x)), 1e-24)));
 
