@@ -6,7 +6,7 @@ type Sample = ClassificationSample & { readonly label: number };
 
 /** Logits [classes] of every text, with an adapter merged into the model, or without one. */
 export async function logitsOf(
-  { model, task }: GlossTask,
+  { model, task }: Pick<GlossTask, "model" | "task">,
   adapter: Adapter | null,
   texts: readonly Sample[],
 ): Promise<Float32Array[]> {

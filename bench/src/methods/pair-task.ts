@@ -72,6 +72,8 @@ export interface PairTraining {
   readonly epochs?: number;
   /** Pairs of a step; default 8. */
   readonly batchSize?: number;
+  /** Where it trains; default a process of its own. */
+  readonly isolation?: "process" | "inline";
 }
 
 export interface PairRun extends PairTraining {
@@ -89,12 +91,12 @@ export interface PairFigures {
 
 /** AdamW, a linear schedule with warm-up, gradients clipped at 1, one thread. Close the result. */
 export function tunePairs(pairs: PairTask, run: PairTraining): Promise<FineTuned<ClassificationSample>> {
-  const { type, config, learningRate, seed, epochs = 1, batchSize = 8 } = run;
+  const { type, config, learningRate, seed, epochs = 1, batchSize = 8, isolation = "process" } = run;
   return fineTune<ClassificationSample, object>({
     ...{ model: pairs.model, task: pairs.task, train: pairs.train, method: methodOf(type) },
     adapter: { ...config, targetModules: ".*encoder\\.layer\\..*" } as AdapterConfigInput<object>,
     options: {
-      ...{ epochs, batchSize, seed, maxGradNorm: 1, threads: 1 },
+      ...{ epochs, batchSize, seed, maxGradNorm: 1, threads: 1, isolation },
       optimizer: { type: "adamw", learningRate },
       schedule: { type: "linear", warmupRatio: 0.06 },
     },
