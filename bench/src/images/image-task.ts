@@ -1,23 +1,9 @@
-import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import {
-  createRandom,
-  type Model,
-  readSafetensors,
-  type Seed,
-  shuffle,
-  streamSeed,
-  type Weights,
-  writeSafetensors,
-} from "@onnx-peft/core";
+import { createRandom, type Model, type Seed, shuffle, streamSeed } from "@onnx-peft/core";
+import { keptWeights } from "../kept-weights.ts";
 import { DIGIT_SIZE, type ImageSample, readDigits } from "./digits.ts";
 import { imageAccuracy } from "./image-batches.ts";
 import { type Pretraining, pretrainVit } from "./pretrain-vit.ts";
 import { buildVit, initialClassifier, type VitSizes } from "./vit.ts";
-
-const cache = fileURLToPath(new URL("../../../runs/images", import.meta.url));
 
 /** A ViT for 28 x 28 pixels: 16 patches, four layers, 0.2 M weights. */
 const smallVit: Omit<VitSizes, "classes"> = {
@@ -78,13 +64,4 @@ export async function openImageTask(options: ImageTaskOptions): Promise<ImageTas
       return { train: train.flat(), test: test.flat() };
     },
   };
-}
-
-async function keptWeights(key: string, make: () => Promise<Weights>): Promise<Weights> {
-  const path = join(cache, `${streamSeed(key, "file")}.safetensors`);
-  if (existsSync(path)) return (await readSafetensors(path)).tensors;
-  const weights = await make();
-  await mkdir(cache, { recursive: true });
-  await writeSafetensors(path, weights);
-  return weights;
 }

@@ -218,7 +218,9 @@ export { type ClassCounts, type F1Score, type F1Scores, f1FromCounts, f1Scores, 
 export { matthews } from "./metrics/matthews.ts";
 export { meanReciprocalRank, type RetrievalScores, recallAtK, targetRanks } from "./metrics/retrieval.ts";
 export {
+  type AttentionNames,
   activate,
+  attention,
   attentionBias,
   dropoutNode,
   type EncoderNames,
@@ -227,6 +229,7 @@ export {
   layerNorm,
   linear,
   selfAttention,
+  type TokenRows,
 } from "./models/encoder-block.ts";
 export { type WeightReader, type Weights, weightReader } from "./models/weights.ts";
 export { decodeModel } from "./onnx/decode.ts";

@@ -59,38 +59,57 @@ export function activate(g: Builder, x: Value, activation: EncoderSizes["activat
   return g.gelu(x, activation === "gelu_new" ? "tanh" : "none");
 }
 
+/** States of a batch as rows [batch*tokens, width]. */
+export interface TokenRows {
+  readonly rows: Value;
+  readonly tokens: Dim;
+  readonly width: number;
+}
+
+/** Module paths of an attention's linear layers. */
+export type AttentionNames = Pick<EncoderNames, "query" | "key" | "value" | "output">;
+type AttentionSizes = Pick<EncoderSizes, "hiddenSize" | "heads" | "attentionDropout">;
+
 /**
- * Multi-head attention over rows [batch*tokens, hidden], its output layer included.
- * @param bias additive mask, broadcast to [batch, heads, tokens, tokens]; null: every token sees every other.
+ * Multi-head attention of tokens to those of a context, its output layer included: rows [batch*tokens, hidden].
+ * @param bias additive mask, broadcast to [batch, heads, tokens, context's tokens]; null: every token sees the whole context.
  */
+export function attention(
+  g: Builder,
+  w: WeightReader,
+  names: AttentionNames,
+  x: TokenRows,
+  context: TokenRows,
+  bias: Value | null,
+  batch: Dim,
+  { hiddenSize, heads, attentionDropout }: AttentionSizes,
+): Value {
+  const headSize = hiddenSize / heads;
+  const split = (name: string, { rows, tokens, width }: TokenRows): Value => {
+    const y = linear(g, w, name, rows, width, hiddenSize); // [batch*tokens, hidden]
+    return g.transpose(g.reshape(y, [batch, tokens, heads, headSize]), [0, 2, 1, 3]); // [batch, heads, tokens, headSize]
+  };
+  const [q, k, v] = [split(names.query, x), split(names.key, context), split(names.value, context)];
+  const scores = g.fusedMatMul(q, k, { transB: true, alpha: 1 / Math.sqrt(headSize) });
+  const shares = dropoutNode(g, g.softmax(bias ? g.add(scores, bias) : scores, -1), attentionDropout);
+  const mixed = g.transpose(g.matMul(shares, v), [0, 2, 1, 3]); // [batch, tokens, heads, headSize]
+  const [joined] = g.op("Reshape", [mixed, g.ints([-1, hiddenSize])]);
+  return linear(g, w, names.output, joined as Value, hiddenSize, hiddenSize);
+}
+
+/** {@link attention} of rows [batch*tokens, hidden] to themselves. */
 export function selfAttention(
   g: Builder,
   w: WeightReader,
-  names: Pick<EncoderNames, "query" | "key" | "value" | "output">,
+  names: AttentionNames,
   x: Value,
   bias: Value | null,
   batch: Dim,
   tokens: Dim,
-  sizes: Pick<EncoderSizes, "hiddenSize" | "heads" | "attentionDropout">,
+  sizes: AttentionSizes,
 ): Value {
-  const { hiddenSize, heads } = sizes;
-  const headSize = hiddenSize / heads;
-  const split = (name: string): Value => {
-    const y = linear(g, w, name, x, hiddenSize, hiddenSize); // [batch*tokens, hidden]
-    return g.transpose(g.reshape(y, [batch, tokens, heads, headSize]), [0, 2, 1, 3]); // [batch, heads, tokens, headSize]
-  };
-  const [q, k, v] = [split(names.query), split(names.key), split(names.value)];
-  const scores = g.fusedMatMul(q, k, { transB: true, alpha: 1 / Math.sqrt(headSize) });
-  const shares = dropoutNode(g, g.softmax(bias ? g.add(scores, bias) : scores, -1), sizes.attentionDropout);
-  const context = g.transpose(g.matMul(shares, v), [0, 2, 1, 3]); // [batch, tokens, heads, headSize]
-  return linear(
-    g,
-    w,
-    names.output,
-    g.op("Reshape", [context, g.ints([-1, hiddenSize])])[0] as Value,
-    hiddenSize,
-    hiddenSize,
-  );
+  const states = { rows: x, tokens, width: sizes.hiddenSize };
+  return attention(g, w, names, states, states, bias, batch, sizes);
 }
 
 /** One post-norm encoder layer (BERT): rows [batch*tokens, hidden] to the same. Vaswani et al. 2017, Devlin et al. 2018. */

@@ -1,0 +1,51 @@
+import type { Random, RuntimeTensor } from "@onnx-peft/core";
+import { IMAGE_SIZE } from "./emoji.ts";
+
+export const STEPS = 1000;
+
+/** Share of the image's variance that is left after each step: Stable Diffusion's scaled linear schedule, 0.00085 to 0.012. */
+export const signal: readonly number[] = (() => {
+  const [first, last] = [Math.sqrt(0.00085), Math.sqrt(0.012)];
+  let product = 1;
+  return Array.from({ length: STEPS }, (_, t) => {
+    product *= 1 - (first + ((last - first) * t) / (STEPS - 1)) ** 2;
+    return product;
+  });
+})();
+
+/** Ratio of signal and noise at a step. */
+export const snr = (t: number): number => (signal[t] as number) / (1 - (signal[t] as number));
+
+/** A picture with noise, and the noise that a denoiser has to find. */
+export interface NoisyPicture {
+  readonly t: number;
+  readonly noisy: Float32Array;
+  readonly noise: Float32Array;
+}
+
+/** sqrt(a_t) x0 + sqrt(1 - a_t) e with e drawn here. */
+export function addNoise(pixels: Float32Array, t: number, random: Random): NoisyPicture {
+  const noise = random.fillNormal(new Float32Array(pixels.length), 0, 1);
+  const [keep, add] = [Math.sqrt(signal[t] as number), Math.sqrt(1 - (signal[t] as number))];
+  return { t, noise, noisy: pixels.map((v, i) => keep * v + add * (noise[i] as number)) };
+}
+
+/** A step and noise of their own: a training sample. */
+export const drawNoise = (pixels: Float32Array, random: Random): NoisyPicture =>
+  addNoise(pixels, random.integer(STEPS), random);
+
+/** Pictures as a tensor [pictures, 3, size, size]. */
+export function pictureTensor(pictures: readonly Float32Array[]): RuntimeTensor {
+  const size = 3 * IMAGE_SIZE * IMAGE_SIZE;
+  const data = new Float32Array(pictures.length * size);
+  pictures.forEach((picture, i) => {
+    data.set(picture, i * size);
+  });
+  return { type: "float32", dims: [pictures.length, 3, IMAGE_SIZE, IMAGE_SIZE], data };
+}
+
+/** What a denoiser reads of noisy pictures. */
+export const noisyFeeds = (pictures: readonly NoisyPicture[]): Record<"sample" | "timestep", RuntimeTensor> => ({
+  sample: pictureTensor(pictures.map(({ noisy }) => noisy)),
+  timestep: { type: "float32", dims: [pictures.length], data: Float32Array.from(pictures, ({ t }) => t) },
+});
