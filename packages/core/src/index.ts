@@ -12,6 +12,7 @@ export { type ArrowOptions, arrowAdapter } from "./adapters/arrow.ts";
 export { findAttention } from "./adapters/attention/find-attention.ts";
 export { type Combination, type CombineOptions, combineAdapters, type WeightedAdapter } from "./adapters/combine.ts";
 export { type ConvertedSite, convertToLora, type LoraConversion, type LoraSize } from "./adapters/convert-to-lora.ts";
+export { type DiffuseKronAPart, readDiffuseKronA, writeDiffuseKronA } from "./adapters/diffuse-krona.ts";
 export {
   type AdaptedGraph,
   type AdapterPlan,
