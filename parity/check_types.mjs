@@ -1,10 +1,11 @@
-// Makes an adapter of every type and variant that peft wrote one of (golden/adapters, golden/methods), moves every trained tensor, and
-// lets peft load all of them in one process: npm run parity:types (its last part is Python: see README.md). Writes types.json.
+// Makes an adapter of every type and variant that peft wrote one of (golden/adapters, golden/methods, at convolutions golden/convolutions and
+// golden/convolution-methods), moves every trained tensor, and lets peft load all of them: npm run parity:types (its last part is
+// Python: see README.md). Writes types.json.
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import process, { env } from "node:process";
 import { fileURLToPath } from "node:url";
 import {
@@ -44,27 +45,56 @@ const misread = {
   FROD: "peft 0.21 makes U when the adapter is set up, from a basis of its own whose directions differ, and keeps it when the file's basis is read",
 };
 
-/** Folders of peft's adapters by name, and their types. */
-async function references() {
-  const found = [];
-  for (const kind of ["adapters", "methods"]) {
-    for (const name of (await readdir(join(golden, kind))).sort()) {
-      const folder = join(golden, kind, name);
-      const { peft_type: type } = JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8"));
-      if (wanted.length === 0 || wanted.includes(name)) found.push({ name, folder, type });
-    }
-  }
-  return found;
+/** Models with the folders of peft's adapters for them, an input, what check_adapter.py calls the model, and how far tensors are moved. */
+const groups = [
+  {
+    ...{ base, model: join(base, "onnx/model_torchscript.onnx"), inputs: "adapters/lora" },
+    noise: 0.1,
+    folders: [...(await foldersIn("adapters")), ...(await foldersIn("methods"))],
+  },
+  {
+    ...{ base: "convolutions", model: join(golden, "convolutions/model.onnx"), inputs: "convolutions" },
+    noise: 0.5,
+    folders: [["convolutions/lora", join(golden, "convolutions")]],
+  },
+  {
+    ...{ base: "convolution-methods", model: join(golden, "convolution-methods/model.onnx") },
+    ...{ inputs: "convolution-methods/dora", noise: 0.5 },
+    folders: await foldersIn("convolution-methods", "convolutions/"),
+  },
+];
+
+/** Adapter folders under one, by name. */
+async function foldersIn(kind, prefix = "") {
+  const entries = await readdir(join(golden, kind), { withFileTypes: true });
+  const names = entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  return names.sort().map((name) => [`${prefix}${name}`, join(golden, kind, name)]);
+}
+
+async function typeOf(folder) {
+  return JSON.parse(await readFile(join(folder, "adapter_config.json"), "utf8")).peft_type;
+}
+
+/** The inputs in a golden file as stored and as a session is fed with them. */
+async function inputsOf(folder) {
+  const { tensors } = await readSafetensors(join(golden, folder, "golden.safetensors"));
+  const given = [...tensors].filter(([name]) => name.startsWith("input."));
+  const feeds = given.map(([name, tensor]) => {
+    const numbers = toNumbers(tensor);
+    const data = tensor.type === "int64" ? BigInt64Array.from(numbers, BigInt) : Float32Array.from(numbers);
+    return [name.slice("input.".length), { type: tensor.type, dims: tensor.dims, data }];
+  });
+  return { given, feeds: Object.fromEntries(feeds) };
 }
 
 /** An adapter of ours with the options of peft's, every trained tensor moved from its start. */
-async function make(model, { folder }) {
+async function make(model, folder, noise) {
   const { type, config } = fromPeft(await readPeftFolder(folder));
   const adapted = injectAdapter(model, { method: methodOf(type), config });
   const random = createRandom(`types ${folder.split("/").at(-1)}`);
   const values = initialParameters(adapted, 7);
   // Constrained OFT keeps its blocks within eps, as training here and every forward pass of peft do.
-  const scale = config.coft ? config.eps / 100 : 0.1;
+  const scale = config.coft ? config.eps / 100 : noise;
   for (const { name, trainable, spec } of adapted.parameters) {
     const data = values.get(name);
     if (trainable && spec.saved !== false) for (let i = 0; i < data.length; i++) data[i] += scale * random.normal();
@@ -91,41 +121,39 @@ function loadInPeft(output, model, folders) {
     { stdio: "inherit" },
   );
   if (error) throw new Error(`Could not start ${python}: ${error.message}. Set PYTHON, or make parity/.venv.`);
-  return JSON.parse(readFileSync(report, "utf8"));
+  const found = JSON.parse(readFileSync(report, "utf8"));
+  return Object.fromEntries(folders.map((folder) => [relative(output, folder), found[folder]]));
 }
 
-const model = await readModel(join(base, "onnx/model_torchscript.onnx"));
-const { tensors } = await readSafetensors(join(golden, "adapters/lora/golden.safetensors"));
-const given = [...tensors].filter(([name]) => name.startsWith("input."));
-const inputs = Object.fromEntries(
-  given.map(([name, tensor]) => {
-    const data = BigInt64Array.from(toNumbers(tensor), BigInt);
-    return [name.slice("input.".length), { type: "int64", dims: tensor.dims, data }];
-  }),
-);
 const output = await mkdtemp(join(tmpdir(), "onnx-peft-types-"));
 const rows = [];
+const results = {};
 try {
-  const folders = [];
-  for (const reference of await references()) {
-    const { name, type } = reference;
-    try {
-      if (!known.has(type)) throw new Error("no such method here");
-      const adapter = await make(model, reference);
-      const folder = join(output, name);
-      await writePeftFolder(folder, toPeft(adapter));
-      const { dims, data } = await logitsOf(model, adapter, inputs);
-      await writeSafetensors(join(output, `${name}.safetensors`), [
-        ...given,
-        ["output.logits", tensorFrom("float32", dims, data)],
-      ]);
-      folders.push(folder);
-      rows.push({ name, type });
-    } catch (error) {
-      rows.push({ name, type, problem: error.message.split(". ")[0] });
+  for (const group of groups) {
+    const model = await readModel(group.model);
+    const { given, feeds } = await inputsOf(group.inputs);
+    const folders = [];
+    for (const [name, reference] of group.folders) {
+      if (wanted.length > 0 && !wanted.includes(name)) continue;
+      const type = await typeOf(reference);
+      try {
+        if (!known.has(type)) throw new Error("no such method here");
+        const adapter = await make(model, reference, group.noise);
+        const folder = join(output, name);
+        await writePeftFolder(folder, toPeft(adapter));
+        const { dims, data } = await logitsOf(model, adapter, feeds);
+        await writeSafetensors(`${folder}.safetensors`, [
+          ...given,
+          ["output.logits", tensorFrom("float32", dims, data)],
+        ]);
+        folders.push(folder);
+        rows.push({ name, type });
+      } catch (error) {
+        rows.push({ name, type, problem: error.message.split(". ")[0] });
+      }
     }
+    Object.assign(results, loadInPeft(output, group.base, folders));
   }
-  const results = loadInPeft(output, base, folders);
   if (wanted.length === 0 || wanted.includes("xlora")) {
     const folder = join(output, "xlora");
     await writeXloraCase(golden, folder);
