@@ -12,7 +12,7 @@ import type { Model, Value } from "../onnx/ir.ts";
 import { opsetOf } from "../onnx/opset.ts";
 import type { Feeds } from "../runtime/runtime.ts";
 import { activationChoice, chosenActivations, maskFor } from "./density-penalty.ts";
-import { type ForwardRunOptions, runForward } from "./forward-runs.ts";
+import { type ForwardRunOptions, runForward, splitForwardOptions } from "./forward-runs.ts";
 import { buildEvaluationProgram } from "./program.ts";
 
 type Measure = "density" | "surrogate";
@@ -52,9 +52,10 @@ export interface ActivationDensity {
 export async function activationDensity(
   original: Model,
   batches: readonly Feeds[],
-  { adapter = null, isolation, threads, eps = 1e-7, ...choice }: ActivationDensityOptions = {},
+  { adapter = null, eps = 1e-7, ...others }: ActivationDensityOptions = {},
 ): Promise<ActivationDensity> {
-  const options = parseConfig(densityConfig, choice, "the density metric");
+  const { run, rest } = splitForwardOptions(others);
+  const options = parseConfig(densityConfig, rest, "the density metric");
   if (batches.length === 0) throw new PeftError("NO_DATA", "Expected at least one batch, received none.");
   const swappable = adapter
     ? makeSwappable(original, { method: methodOf(adapter.type), config: adapter.config })
@@ -89,11 +90,7 @@ export async function activationDensity(
       }
     });
   };
-  await runForward(program, batches, onOutputs, {
-    parameters,
-    ...(isolation ? { isolation } : {}),
-    ...(threads === undefined ? {} : { threads }),
-  });
+  await runForward(program, batches, onOutputs, { ...run, parameters });
   const samples = counts.reduce((a, b) => a + b, 0);
   const layers = activations.map(({ name }, i) => {
     const { density, surrogate } = sums[i] as Record<Measure, number>;

@@ -208,4 +208,18 @@ describe("the exact density of a model", () => {
     expect(found.layers).toHaveLength(2);
     await expect(activationDensity(model, [])).rejects.toMatchObject({ code: "NO_DATA" });
   });
+
+  test("reports every batch, stops at a signal, and knows its options", async () => {
+    const engine = { isolation: "inline", threads: 1, device: "cpu" } as const;
+    let count = 0;
+    const onBatch = () => {
+      count++;
+    };
+    await activationDensity(reluModel(), batches, { ...engine, onBatch });
+    expect(count).toBe(batches.length);
+    const signal = AbortSignal.abort(new Error("enough"));
+    await expect(activationDensity(reluModel(), batches, { ...engine, signal })).rejects.toThrow("enough");
+    const misspelt = { ...engine, site: "up" };
+    await expect(activationDensity(reluModel(), batches, misspelt)).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+  });
 });

@@ -22,6 +22,22 @@ export interface ForwardRunOptions {
   readonly onBatch?: () => void;
 }
 
+const runKeys: ReadonlySet<string> = new Set<keyof ForwardRunOptions>([
+  ...(["parameters", "isolation", "threads", "device", "signal", "onBatch"] as const),
+]);
+
+/** The choices of a run, and all other options beside them. */
+export function splitForwardOptions<O extends ForwardRunOptions>(
+  options: O,
+): { readonly run: ForwardRunOptions; readonly rest: Omit<O, keyof ForwardRunOptions> } {
+  const pick = (isWanted: (key: string) => boolean) =>
+    Object.fromEntries(Object.entries(options).filter(([key]) => isWanted(key)));
+  return {
+    run: pick((key) => runKeys.has(key)),
+    rest: pick((key) => !runKeys.has(key)) as Omit<O, keyof ForwardRunOptions>,
+  };
+}
+
 /** A program that is open. */
 export interface ForwardRun extends AsyncDisposable {
   /** Feeds that the program does not take are left out. */

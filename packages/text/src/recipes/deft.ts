@@ -63,8 +63,12 @@ export async function deft<Sample, C extends object = LoraConfig>(
     const tuned = await fineTune({ ...rest, ...at, penalties: [...penalties, ...own] });
     try {
       const metrics = await tuned.evaluate(run.validation);
-      const { isolation, threads } = run.options;
-      const engine = { ...(isolation ? { isolation } : {}), ...(threads === undefined ? {} : { threads }) };
+      const { isolation, threads, device } = run.options;
+      const engine = {
+        ...(isolation ? { isolation } : {}),
+        ...(threads === undefined ? {} : { threads }),
+        ...(device ? { device } : {}),
+      };
       const found = await activationDensity(run.model.model, batches, { adapter: tuned.adapter, ...choice, ...engine });
       return { tuned, metrics, density: found.density, surrogate: found.surrogate };
     } catch (error) {
