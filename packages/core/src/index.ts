@@ -92,6 +92,7 @@ export type {
 } from "./graph/ops-spatial.ts";
 export { toModel } from "./graph/to-model.ts";
 export { applyInt8Plan } from "./int8/apply-plan.ts";
+export { requireInt8Device } from "./int8/int8-device.ts";
 export type { ProductError } from "./int8/measure-errors.ts";
 export { createInt8Plan, type Int8Linear, type Int8Plan, type Int8PlanOptions } from "./int8/plan.ts";
 export type { Int8Matrix, WeightBits } from "./int8/quantize-columns.ts";

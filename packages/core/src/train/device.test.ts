@@ -52,6 +52,18 @@ test("on the CPU nothing is profiled", async () => {
   expect(result).not.toHaveProperty("placement");
 });
 
+test("products in 8 bits are refused on a GPU before anything is opened", async () => {
+  const { asked, runtime } = recorder();
+  const training = { ...tinyProgram(), isInt8: true } as const;
+  const setup = { training, parameters: tinyParameters(), optimizer, seed: 1 };
+  await expect(createEngine(runtime, { ...setup, device: "webgpu" })).rejects.toMatchObject({
+    code: "CONFIG_INVALID",
+    message: expect.stringMatching(/on the device "webgpu", received "int8".*CPU only/),
+  });
+  expect(asked).toEqual([]);
+  await (await createEngine(runtime, setup)).close();
+});
+
 test("a device that does not exist is refused by name", async () => {
   const options = { device: "gpu", optimizer } as never;
   await expect(train(tinyRun({ options }))).rejects.toMatchObject({ code: "CONFIG_INVALID" });

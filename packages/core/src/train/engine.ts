@@ -1,4 +1,5 @@
 import { PeftError } from "../errors.ts";
+import { requireInt8Device } from "../int8/int8-device.ts";
 import type { OptimizerInput, ParameterGroup } from "../optim/optimizer-config.ts";
 import { type Device, onDevice } from "../runtime/device.ts";
 import type { Placement } from "../runtime/placement.ts";
@@ -111,6 +112,7 @@ const stateName = (member: string, name: string): string =>
  */
 export async function createEngine(engine: Runtime, setup: EngineSetup): Promise<Engine> {
   const { training, evaluation, device = "cpu" } = setup;
+  if (training?.isInt8) requireInt8Device(device);
   const runtime = onDevice(engine, device);
   const tensors: EngineTensors = new Map(
     Object.entries(setup.parameters).map(([name, t]) => [name, { ...t, data: floats(t, name).slice() }]),

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { importGraph } from "../graph/import-graph.ts";
+import { createInt8Plan, type Int8Plan } from "../int8/plan.ts";
 import { fourLayers, HIDDEN, IN } from "../int8/testing/four-layers.ts";
 import { createRandom } from "../random/random.ts";
 import type { Feeds } from "../runtime/runtime.ts";
 import { calibrate } from "./calibrate.ts";
 import { int8Event, planInt8 } from "./plan-int8.ts";
+import { buildTrainingProgram } from "./program.ts";
 
 const model = fourLayers();
 const [BATCH, TOKENS] = [4, 6];
@@ -104,4 +106,18 @@ describe("calibrate", () => {
     expect(gram).toHaveLength(IN * IN);
     expect(gram?.[2 * IN + 5]).toBeCloseTo(expected, 3);
   });
+});
+
+test("a program that is built with a plan says so", () => {
+  const programOf = (int8?: Int8Plan) => {
+    const { g, loss } = build();
+    return buildTrainingProgram(
+      g,
+      { sum: loss, weight: g.constant("float32", 1) },
+      [g.value("x")],
+      int8 ? { int8 } : {},
+    );
+  };
+  expect(programOf(createInt8Plan(model, { bits: 8 })).isInt8).toBe(true);
+  expect(programOf()).not.toHaveProperty("isInt8");
 });

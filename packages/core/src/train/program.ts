@@ -51,6 +51,8 @@ export interface TrainingProgram<G extends GraphFile | GraphPath = GraphFile> {
    * ({@link packedCopies}).
    */
   readonly packWeights: boolean;
+  /** Frozen products are computed in 8-bit integers, which only a CPU does. */
+  readonly isInt8?: true;
   /** The loss compares samples with each other: a batch is one run. */
   readonly couplesSamples: boolean;
   /** Where several adapters are trained at once: the part of each, by name. */
@@ -115,6 +117,7 @@ export function buildTrainingProgram(
     sized: graph.inputs.filter((v) => kept.has(v.name) && !isStatic(v.shape)),
     dropout: g.dropoutPlan.sites.map(({ draw, value }) => ({ draw, size: sizeOf(value.shape) })),
     packWeights: int8 ? packingKeepsResults(graph) : packedCopies(graph) > 0,
+    ...(int8 ? { isInt8: true } : {}),
     couplesSamples: loss.couplesSamples ?? false,
   };
 }

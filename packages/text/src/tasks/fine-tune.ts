@@ -21,6 +21,7 @@ import {
   type Penalty,
   parameterTensors,
   type RuntimeTensor,
+  requireInt8Device,
   type StartTensor,
   type TargetConfig,
   type TrainEvent,
@@ -109,15 +110,7 @@ export async function fineTune<Sample, C extends object = LoraConfig>(
       hint: "Products in 8 bits share one scale over a batch: activations of a sample are others in every epoch.",
     });
   }
-  if (run.compute === "int8" && (run.options.device ?? "cpu") !== "cpu") {
-    throw new PeftError(
-      "CONFIG_INVALID",
-      `expected compute "float32" on the device "${run.options.device}", received "int8".`,
-      {
-        hint: "Products in 8 bits (DynamicQuantizeMatMul) have kernels on the CPU only: a GPU would wait for it at every layer.",
-      },
-    );
-  }
+  if (run.compute === "int8") requireInt8Device(run.options.device);
   const method = run.method ?? (lora as unknown as Method<C>);
   const asked = withHead(run.adapter, task, model.initialized);
   const wantedOutputs = [taskOutput(model.model.graph.outputs, task.head).name];
