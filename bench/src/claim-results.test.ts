@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
 import type { Claim } from "./claim.ts";
-import { claimFingerprint, claimNames, claimResults, openClaims, readClaim, readClaims } from "./claim-results.ts";
+import { claimFingerprint, claimResults, openClaims, readClaim, readClaims } from "./claim-results.ts";
 
 // Open claims are named on docs/claims.md (scripts/docs/generated-files.test.ts), so that none is silently missing there.
 test.each(readClaims().map(({ id }) => id))("%s was run as it stands", async (name) => {
@@ -20,7 +20,7 @@ test.each(openClaims())("%s says what it is about", async (name) => {
   expect(claim).toMatchObject({ id: name, statement: expect.any(String), setup: expect.any(String) });
 });
 
-test("every result has its claim", () => {
-  const results = readdirSync(claimResults).map((file) => file.replace(/\.json$/, ""));
-  expect(results.filter((name) => !claimNames().includes(name))).toEqual([]);
+test("every file is a result of a claim, or the picture of one that has a picture", () => {
+  const expected = readClaims().flatMap(({ id, picture }) => [`${id}.json`, ...(picture ? [`${id}.png`] : [])]);
+  expect(readdirSync(claimResults).sort()).toEqual(expected.sort());
 });

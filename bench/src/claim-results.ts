@@ -5,10 +5,12 @@ import { fileURLToPath } from "node:url";
 import type { Claim, ClaimOutcome } from "./claim.ts";
 
 /** What bench/results/claims/<id>.json holds. */
-export interface ClaimResult extends Omit<Claim, "run">, ClaimOutcome {
+export interface ClaimResult extends Omit<Claim, "run">, Omit<ClaimOutcome, "picture"> {
   /** Of the file that made it. */
   readonly fingerprint: string;
   readonly machine: string;
+  /** What <id>.png beside it shows. */
+  readonly picture?: string;
 }
 
 const sources = fileURLToPath(new URL("../src/claims", import.meta.url));

@@ -22,6 +22,13 @@ export interface ClaimOutcome {
   readonly holds: boolean;
   /** What a reader must know to judge the answer. */
   readonly note?: string;
+  readonly picture?: ClaimPicture;
+}
+
+/** Something to look at: a PNG file, and what it shows. */
+export interface ClaimPicture {
+  readonly png: Uint8Array;
+  readonly caption: string;
 }
 
 export interface ClaimContext {

@@ -33,8 +33,15 @@ for (const name of due) {
     const { claim } = (await import(new URL(`./claims/${name}.js`, import.meta.url).href)) as { claim: Claim };
     if (claim.id !== name) throw new RangeError(`The claim in ${name}.ts calls itself "${claim.id}".`);
     const { run, ...about } = claim;
-    const outcome = await run.call(claim, await createClaimContext(name, (text) => console.log(`  ${text}`)));
-    const result: ClaimResult = { ...about, ...outcome, fingerprint: claimFingerprint(name), machine: machineName(1) };
+    const { picture, ...outcome } = await run.call(
+      claim,
+      await createClaimContext(name, (text) => console.log(`  ${text}`)),
+    );
+    if (picture) await atomicWrite(join(claimResults, `${name}.png`), picture.png);
+    const result: ClaimResult = {
+      ...{ ...about, ...outcome, ...(picture && { picture: picture.caption }) },
+      ...{ fingerprint: claimFingerprint(name), machine: machineName(1) },
+    };
     await atomicWrite(join(claimResults, `${name}.json`), `${JSON.stringify(result, null, 2)}\n`);
     console.log(`  ${outcome.holds ? "holds" : "does not hold"}: ${JSON.stringify(outcome.figures)}`);
   } catch (error) {

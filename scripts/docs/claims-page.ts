@@ -6,7 +6,7 @@ const shown = (figure: number | string): string => {
   return String(Number(figure.toPrecision(4)));
 };
 
-const section = ({ id, paper, statement, setup, figures, holds, note, machine }: ClaimResult): string[] => [
+const section = ({ id, paper, statement, setup, figures, picture, holds, note, machine }: ClaimResult): string[] => [
   `## ${id}`,
   "",
   `**${statement}**${paper === null ? "" : ` ([${paper}](https://arxiv.org/abs/${paper}))`}`,
@@ -17,6 +17,7 @@ const section = ({ id, paper, statement, setup, figures, holds, note, machine }:
   "| --- | --: |",
   ...Object.entries(figures).map(([name, figure]) => `| ${name} | ${shown(figure)} |`),
   "",
+  ...(picture === undefined ? [] : [`![${id}](../bench/results/claims/${id}.png)`, "", picture, ""]),
   `${holds ? "**Holds.**" : "**Does not hold here.**"}${note === undefined ? "" : ` ${note}`}`,
   "",
   `\`npm run claims -- ${id}\`, ${machine}.`,

@@ -3,10 +3,10 @@ import { beside, line, matrix, type PaperLines, shown } from "./paper-lines.ts";
 const loca = "loca.test.ts";
 const tlora = "tlora.test.ts";
 const krona = "kron-a.test.ts";
+const files = "packages/core/src/adapters/diffuse-krona.test.ts";
 const svf = "svf.test.ts";
 const loldu = "loldu.test.ts";
 const linalg = "packages/core/src/linalg";
-const images = "The run on images belongs to the package for diffusion.";
 
 export const transformPapers: readonly PaperLines[] = [
   {
@@ -95,7 +95,7 @@ export const transformPapers: readonly PaperLines[] = [
       line("Parameter counts", shown(tlora, "Stable Diffusion 1.5 and SDXL")),
       line("Merging, files, several adapters", matrix.merge, matrix.files, matrix.swap, matrix.two),
       line("Transformed and low-rank targets", { claim: "tlora-transform" }),
-      line("Subject-driven generation", { elsewhere: images }),
+      line("Pictures of a subject with half of LoRA's parameters, and from a random start", { claim: "tlora-subject" }),
     ],
   },
   {
@@ -130,7 +130,12 @@ export const transformPapers: readonly PaperLines[] = [
         "Divisors that do not fit",
         shown(krona, "sizes that do not divide are an error that names the module, before any training"),
       ),
-      line("Subject-driven generation, official checkpoints", { elsewhere: images }),
+      line(
+        "Official checkpoints, read and written",
+        shown(files, "a file of the authors' code, merged, is the published layer at every projection"),
+        shown(files, "written again it has the same names and values"),
+      ),
+      line("Less dependent on the learning rate than LoRA, on pictures of a subject", { claim: "krona-subject" }),
       line("Less dependent on the learning rate than LoRA, on a planted change", { claim: "krona-rates-planted" }),
       line("Less dependent on the learning rate than LoRA, on a task", { claim: "krona-learning-rates" }),
     ],

@@ -1,21 +1,16 @@
 import {
-  buildTrainingProgram,
-  createBuilder,
   createRandom,
   type Feeds,
   multipleNegatives,
   type RuntimeTensor,
   streamSeed,
-  train,
-  type Value,
+  type TensorData,
 } from "@onnx-peft/core";
+import { trainFromNothing } from "../train-from-nothing.ts";
 import { captionFeeds, captionOf } from "./captions.ts";
 import { pixelFeeds, renderScene } from "./render-scene.ts";
 import { plainScene } from "./scene.ts";
 import { buildTowers, TEMPERATURE } from "./towers.ts";
-
-const BATCH = 128;
-const LEARNING_RATE = 3e-3;
 
 /** Random start weights: norms are the identity, matrices keep the size of what they map. */
 function startOf(name: string, dims: readonly number[], seed: number): RuntimeTensor {
@@ -41,35 +36,13 @@ function pairs(indices: readonly number[], seed: number): Feeds {
  * Trains both towers from nothing on pairs of rendered images and captions, no image twice: every weight, by symmetric InfoNCE as
  * CLIP (Radford et al. 2021, arXiv 2103.00020) with a fixed temperature. Some 0.15 s a step on one thread.
  */
-export async function pretrainTowers(seed: number, steps: number): Promise<Readonly<Record<string, RuntimeTensor>>> {
-  const g = createBuilder(21);
-  const start: Record<string, RuntimeTensor> = {};
-  const trained: Value[] = [];
-  const weight = (name: string, dims: readonly number[]): Value => {
-    start[name] = startOf(name, dims, seed);
-    const input = g.input(name, "float32", dims);
-    trained.push(input);
-    return input;
-  };
-  const { images, texts } = buildTowers(g, { weight, check() {} });
-  const loss = multipleNegatives(
-    g,
-    { anchors: images, positives: texts },
-    { temperature: TEMPERATURE, symmetric: true },
-  );
-  const { parameters } = await train<number>({
-    training: buildTrainingProgram(g, loss, trained),
-    parameters: start,
-    data: {
-      samples: Int32Array.from({ length: steps * BATCH }, (_, i) => i),
-      lengthOf: () => 1,
-      collate: (indices) => pairs(indices, seed),
+export const pretrainTowers = (seed: number, steps: number): Promise<Map<string, TensorData>> =>
+  trainFromNothing({
+    build(g, w) {
+      const { images, texts } = buildTowers(g, w);
+      return multipleNegatives(g, { anchors: images, positives: texts }, { temperature: TEMPERATURE, symmetric: true });
     },
-    options: {
-      ...{ epochs: 1, batchSize: BATCH, seed, threads: 1, isolation: "inline", availableMemory: "unlimited" },
-      ...{ maxGradNorm: 1, optimizer: { type: "adamw", learningRate: LEARNING_RATE, weightDecay: 0.01 } },
-      schedule: { type: "cosine", warmupRatio: 0.05 },
-    },
+    start: (name, dims) => startOf(name, dims, seed),
+    collate: (indices) => pairs(indices, seed),
+    ...{ tokens: 1, steps, batchSize: 128, learningRate: 3e-3, seed },
   });
-  return parameters;
-}

@@ -6,7 +6,6 @@ import { pretrainTowers } from "./pretrain.ts";
 import { pixelFeeds, renderScene } from "./render-scene.ts";
 import { plainScene, stripedScene } from "./scene.ts";
 import { shapeKinds } from "./shape-kinds.ts";
-import { loadWeights, storeWeights } from "./stored-weights.ts";
 import { towerModel } from "./towers.ts";
 
 const shapes = Object.keys(shapeKinds);
@@ -39,8 +38,7 @@ test("captions are words of the vocabulary, padded", () => {
 });
 
 test("pre-training, scores, tuning", async () => {
-  const weights = storeWeights(await pretrainTowers(1, 2));
-  const model = towerModel(loadWeights(JSON.parse(JSON.stringify(weights))));
+  const model = towerModel(await pretrainTowers(1, 2));
   expect(findSites(model).filter(({ name }) => /_proj$|fc\d$/.test(name))).toHaveLength(36);
   const shots = drawShots(["circle", "star"], 2, plainScene, "test");
   const session = await onnxruntimeNode.open(encodeModel(model), { threads: 1 });

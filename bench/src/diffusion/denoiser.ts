@@ -20,7 +20,7 @@ const picture: DiffusionTransformerSizes = { patchSize: 4, hiddenSize: 128, laye
 /** Two layers of CLIP's kind over words. */
 const text: Omit<TextEncoderSizes, "vocabulary"> = { hiddenSize: 128, layers: 2, heads: 4 };
 
-/** The noise that is found in `sample` by what `input_ids` say. */
+/** The velocity of `sample` by what `input_ids` say. */
 export const buildDenoiser = (g: Builder, w: WeightReader, vocabulary: number): Value =>
   diffusionTransformer(g, w, textEncoder(g, w, { ...text, vocabulary }), picture);
 

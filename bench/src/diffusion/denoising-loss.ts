@@ -1,6 +1,6 @@
 import { createRandom, encodeModel, type Model, onnxruntimeNode, streamSeed } from "@onnx-peft/core";
 import type { Vocabulary } from "./captions.ts";
-import { addNoise, noisyFeeds, snr } from "./noise.ts";
+import { addNoise, noisyFeeds, signal } from "./noise.ts";
 import type { CaptionedPicture } from "./subject.ts";
 
 /** Ten steps from little noise to much. */
@@ -9,8 +9,8 @@ const NOISES = 4;
 const BATCH = 64;
 
 /**
- * Mean squared error of the pictures that a denoiser sees behind the noise: that of the noise over the ratio of signal and noise, which weighs steps
- * by what they decide of a picture. Mean over ten steps with four noises each, the same ones at every call.
+ * Mean squared error of the pictures that a denoiser sees behind the noise, x0 = sqrt(a) x_t - sqrt(1 - a) v: that of the velocity times 1 - a. It
+ * weighs steps by what they decide of a picture. Mean over ten steps with four noises each, the same ones at every call.
  */
 export async function denoisingLoss(
   model: Model,
@@ -32,9 +32,10 @@ export async function denoisingLoss(
       const part = cases.slice(from, from + BATCH);
       const feeds = { ...noisyFeeds(part), ...vocabulary.feeds(part.map(({ caption }) => caption)) };
       const predicted = (await session.run(feeds))["out_sample"]?.data as Float32Array;
-      part.forEach(({ noise, t }, row) => {
-        const own = predicted.subarray(row * noise.length, (row + 1) * noise.length);
-        sum += own.reduce((total, v, i) => total + (v - (noise[i] as number)) ** 2, 0) / noise.length / snr(t);
+      part.forEach(({ velocity, t }, row) => {
+        const own = predicted.subarray(row * velocity.length, (row + 1) * velocity.length);
+        const error = own.reduce((total, v, i) => total + (v - (velocity[i] as number)) ** 2, 0) / velocity.length;
+        sum += error * (1 - (signal[t] as number));
       });
     }
   } finally {

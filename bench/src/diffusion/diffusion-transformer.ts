@@ -40,7 +40,7 @@ function positions(g: Builder, hiddenSize: number, grid: number): Value {
 
 /**
  * PixArt-alpha's transformer (Chen et al. 2023, arXiv 2310.00426) with diffusers' module names: noisy pictures [batch, 3, size, size], time steps
- * [batch] and captions' states [batch, tokens, text] to the noise in the pictures. Scales, shifts and gates of all blocks come
+ * [batch] and captions' states [batch, tokens, text] to the noise in the pictures, or whatever it is trained to find. Scales, shifts and gates of all blocks come
  * from one layer over the time step and a table of each block's own.
  */
 export function diffusionTransformer(

@@ -13,21 +13,24 @@ export const signal: readonly number[] = (() => {
   });
 })();
 
-/** Ratio of signal and noise at a step. */
-export const snr = (t: number): number => (signal[t] as number) / (1 - (signal[t] as number));
-
-/** A picture with noise, and the noise that a denoiser has to find. */
+/** A picture with noise, and the velocity that a denoiser has to find. */
 export interface NoisyPicture {
   readonly t: number;
+  /** sqrt(a_t) x0 + sqrt(1 - a_t) e */
   readonly noisy: Float32Array;
-  readonly noise: Float32Array;
+  /** sqrt(a_t) e - sqrt(1 - a_t) x0 (Salimans and Ho 2022, arXiv 2202.00512), which tells of the picture at every step. */
+  readonly velocity: Float32Array;
 }
 
-/** sqrt(a_t) x0 + sqrt(1 - a_t) e with e drawn here. */
+/** A picture with noise e that is drawn here. */
 export function addNoise(pixels: Float32Array, t: number, random: Random): NoisyPicture {
   const noise = random.fillNormal(new Float32Array(pixels.length), 0, 1);
   const [keep, add] = [Math.sqrt(signal[t] as number), Math.sqrt(1 - (signal[t] as number))];
-  return { t, noise, noisy: pixels.map((v, i) => keep * v + add * (noise[i] as number)) };
+  return {
+    t,
+    noisy: pixels.map((x, i) => keep * x + add * (noise[i] as number)),
+    velocity: pixels.map((x, i) => keep * (noise[i] as number) - add * x),
+  };
 }
 
 /** A step and noise of their own: a training sample. */
@@ -45,7 +48,9 @@ export function pictureTensor(pictures: readonly Float32Array[]): RuntimeTensor 
 }
 
 /** What a denoiser reads of noisy pictures. */
-export const noisyFeeds = (pictures: readonly NoisyPicture[]): Record<"sample" | "timestep", RuntimeTensor> => ({
+export const noisyFeeds = (
+  pictures: readonly Pick<NoisyPicture, "t" | "noisy">[],
+): Record<"sample" | "timestep", RuntimeTensor> => ({
   sample: pictureTensor(pictures.map(({ noisy }) => noisy)),
   timestep: { type: "float32", dims: [pictures.length], data: Float32Array.from(pictures, ({ t }) => t) },
 });

@@ -1,9 +1,11 @@
 import { createRandom } from "@onnx-peft/core";
+import sharp from "sharp";
 import { expect, test } from "vitest";
 import { CAPTION_TOKENS, createVocabulary, RARE_WORD } from "./captions.ts";
 import { IMAGE_SIZE, readEmojis, splitEmojis } from "./emoji.ts";
-import { addNoise, signal, snr } from "./noise.ts";
+import { addNoise, signal } from "./noise.ts";
 import { backgrounds, captionOf, drawPlacement, renderPicture } from "./picture.ts";
+import { pictureGrid } from "./picture-grid.ts";
 import { drawSubject } from "./subject.ts";
 
 const emojis = await readEmojis();
@@ -71,11 +73,13 @@ test("captions are words of the vocabulary behind a first token, padded", () => 
 test("the schedule is Stable Diffusion's, and noise leaves as much of a picture as it says", () => {
   expect(signal[0]).toBeCloseTo(1 - 0.00085, 10);
   expect(signal[999]).toBeCloseTo(0.00466, 5);
-  expect(snr(999)).toBeCloseTo(0.00466 / (1 - 0.00466), 5);
   const pixels = new Float32Array(3072).fill(0.5);
-  const { noisy, noise } = addNoise(pixels, 400, createRandom(1));
+  const { noisy, velocity } = addNoise(pixels, 400, createRandom(1));
+  const noise = createRandom(1).fillNormal(new Float32Array(3072), 0, 1);
   const [keep, add] = [Math.sqrt(signal[400] as number), Math.sqrt(1 - (signal[400] as number))];
   expect(noisy[7]).toBeCloseTo(keep * 0.5 + add * (noise[7] as number), 6);
+  expect(keep * (noisy[7] as number) - add * (velocity[7] as number)).toBeCloseTo(0.5, 6);
+  expect(add * (noisy[7] as number) + keep * (velocity[7] as number)).toBeCloseTo(noise[7] as number, 6);
 });
 
 test("a subject is in other colours, before other backgrounds where it is judged, and a function of its seed", () => {
@@ -94,4 +98,18 @@ test("a subject is in other colours, before other backgrounds where it is judged
   const own = renderPicture(known.rgba, placement);
   const nearest = subject.heldOut.map(({ pixels }) => pixels.reduce((sum, v, i) => sum + (v - (own[i] ?? 0)) ** 2, 0));
   expect(Math.min(...nearest) / own.length).toBeGreaterThan(0.05);
+});
+
+test("a grid of pictures is a PNG file of them on white", async () => {
+  const [red, dark] = [new Float32Array(3072).fill(-1).fill(1, 0, 1024), new Float32Array(3072).fill(-1)];
+  const png = await pictureGrid([[red, dark], [dark]]);
+  const { data, info } = await sharp(png).raw().toBuffer({ resolveWithObject: true });
+  expect([info.width, info.height, info.channels]).toEqual([198, 198, 3]);
+  const at = (x: number, y: number) => [...data.subarray((y * 198 + x) * 3, (y * 198 + x) * 3 + 3)];
+  expect([at(50, 50), at(98, 50), at(150, 50), at(150, 150)]).toEqual([
+    [255, 0, 0],
+    [255, 255, 255],
+    [0, 0, 0],
+    [255, 255, 255],
+  ]);
 });

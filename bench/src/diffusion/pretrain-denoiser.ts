@@ -1,16 +1,5 @@
-import {
-  buildTrainingProgram,
-  createBuilder,
-  createRandom,
-  type Feeds,
-  meanSquaredError,
-  type RuntimeTensor,
-  streamSeed,
-  type TensorData,
-  tensorFrom,
-  train,
-  type Value,
-} from "@onnx-peft/core";
+import { createRandom, type Feeds, meanSquaredError, streamSeed, type TensorData } from "@onnx-peft/core";
+import { trainFromNothing } from "../train-from-nothing.ts";
 import type { Vocabulary } from "./captions.ts";
 import { buildDenoiser, initialWeight } from "./denoiser.ts";
 import type { Emoji } from "./emoji.ts";
@@ -41,50 +30,25 @@ function collate(indices: readonly number[], emojis: readonly Emoji[], vocabular
   return {
     ...noisyFeeds(drawn.map(({ picture }) => picture)),
     ...vocabulary.feeds(drawn.map(({ caption }) => caption)),
-    labels: pictureTensor(drawn.map(({ picture }) => picture.noise)),
+    labels: pictureTensor(drawn.map(({ picture }) => picture.velocity)),
   };
 }
 
-/** Trains the denoiser and its text encoder from nothing on pictures of emoji: every weight, mean squared error of the noise. */
-export async function pretrainDenoiser(
+/** Trains the denoiser and its text encoder from nothing on pictures of emoji: every weight, mean squared error of the velocity. */
+export const pretrainDenoiser = (
   emojis: readonly Emoji[],
   vocabulary: Vocabulary,
-  { steps, batchSize, learningRate }: Pretraining,
+  pretraining: Pretraining,
   seed: number,
-  onStep?: (step: number, loss: number) => void,
-): Promise<Map<string, TensorData>> {
-  const g = createBuilder(21);
-  const start: Record<string, RuntimeTensor> = {};
-  const trained: Value[] = [];
-  const weight = (name: string, dims: readonly number[]): Value => {
-    start[name] = initialWeight(name, dims, seed);
-    const input = g.input(name, "float32", dims);
-    trained.push(input);
-    return input;
-  };
-  const predictions = buildDenoiser(g, { weight, check() {} }, vocabulary.size);
-  const loss = meanSquaredError(g, { predictions, labels: g.input("labels", "float32", predictions.shape) });
-  const { parameters } = await train<number>({
-    training: buildTrainingProgram(g, loss, trained),
-    parameters: start,
-    data: {
-      samples: Int32Array.from({ length: steps * batchSize }, (_, i) => i),
-      lengthOf: () => PICTURE_TOKENS,
-      collate: (indices) => collate(indices, emojis, vocabulary, seed),
+  log?: (text: string) => void,
+): Promise<Map<string, TensorData>> =>
+  trainFromNothing({
+    build(g, w) {
+      const predictions = buildDenoiser(g, w, vocabulary.size);
+      return meanSquaredError(g, { predictions, labels: g.input("labels", "float32", predictions.shape) });
     },
-    options: {
-      ...{ epochs: 1, batchSize, seed, threads: 1, isolation: "inline", availableMemory: "unlimited" },
-      ...{ maxGradNorm: 1, optimizer: { type: "adamw", learningRate, weightDecay: 0.01 } },
-      schedule: { type: "cosine", warmupRatio: 0.05 },
-    },
-    onEvent: (event) => {
-      if (event.type === "progress") onStep?.(event.step, event.loss);
-    },
+    start: (name, dims) => initialWeight(name, dims, seed),
+    collate: (indices) => collate(indices, emojis, vocabulary, seed),
+    ...pretraining,
+    ...{ tokens: PICTURE_TOKENS, seed, ...(log && { log }) },
   });
-  return new Map(
-    Object.entries(parameters).map(([name, { dims, data }]) => [
-      name,
-      tensorFrom("float32", dims, data as Float32Array),
-    ]),
-  );
-}

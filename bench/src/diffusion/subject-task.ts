@@ -14,16 +14,16 @@ export interface SubjectTask {
   subject(seed: Seed): Subject;
 }
 
-/** Some 20 minutes on one thread. */
-const pretraining: Pretraining = { steps: 2000, batchSize: 64, learningRate: 1e-3 };
+/** Some 40 minutes on one thread. */
+const pretraining: Pretraining = { steps: 4000, batchSize: 64, learningRate: 2e-3 };
 const SEED = 1;
 
 /** Pre-trains the denoiser, once: its weights are kept in `runs/`. */
-export async function openSubjectTask(onStep?: (step: number, loss: number) => void): Promise<SubjectTask> {
+export async function openSubjectTask(log?: (text: string) => void): Promise<SubjectTask> {
   const all = await readEmojis();
   const [emojis, vocabulary] = [splitEmojis(all), createVocabulary(all)];
-  const weights = await keptWeights(`denoiser ${JSON.stringify({ ...pretraining, SEED })}`, () =>
-    pretrainDenoiser(emojis.train, vocabulary, pretraining, SEED, onStep),
+  const weights = await keptWeights(`denoiser, velocity ${JSON.stringify({ ...pretraining, SEED })}`, () =>
+    pretrainDenoiser(emojis.train, vocabulary, pretraining, SEED, log),
   );
   const model = denoiserModel(weights, vocabulary.size);
   return { model, vocabulary, emojis, subject: (seed) => drawSubject(emojis.train, seed) };

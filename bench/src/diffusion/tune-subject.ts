@@ -5,6 +5,7 @@ import {
   createRandom,
   initialParameters,
   injectAdapter,
+  type Model,
   meanSquaredError,
   mergeAdapter,
   methodOf,
@@ -34,16 +35,20 @@ export interface SubjectRun {
   readonly seed: number;
 }
 
+export interface TunedSubject {
+  /** With the adapter merged. */
+  readonly model: Model;
+  readonly parameters: number;
+}
+
 export interface SubjectResult {
-  /** {@link denoisingLoss} of the subject's other pictures, with the adapter merged. */
+  /** {@link denoisingLoss} of the subject's other pictures. */
   readonly loss: number;
   readonly parameters: number;
-  /** Mean training loss of the last fifty steps. */
-  readonly trainingLoss: number;
 }
 
 /**
- * DreamBooth without prior preservation (Ruiz et al. 2023, arXiv 2208.12242): mean squared error of the noise in all pictures of the subject, with
+ * DreamBooth without prior preservation (Ruiz et al. 2023, arXiv 2208.12242): mean squared error of the velocity in all pictures of the subject, with
  * new noise and time steps at every step; AdamW with weight decay 0.01 at a constant rate.
  * @param start changes the values that training begins with.
  */
@@ -51,9 +56,9 @@ export async function tuneSubject(
   task: SubjectTask,
   { type, config, learningRate, steps, seed }: SubjectRun,
   start: (initial: Record<string, RuntimeTensor>) => Record<string, RuntimeTensor> = (initial) => initial,
-): Promise<SubjectResult> {
+): Promise<TunedSubject> {
   const { model, vocabulary } = task;
-  const { instances, heldOut } = task.subject(seed);
+  const { instances } = task.subject(seed);
   const adapted = injectAdapter(model, {
     ...{ method: methodOf(type), training: true },
     config: { targetModules: TARGETS, ...config } as AdapterConfigInput,
@@ -61,7 +66,7 @@ export async function tuneSubject(
   const { g } = adapted;
   const predictions = adapted.outputs.get("out_sample") ?? g.value("out_sample");
   const loss = meanSquaredError(g, { predictions, labels: g.input("labels", "float32", predictions.shape) });
-  const { parameters, losses } = await train<CaptionedPicture>({
+  const { parameters } = await train<CaptionedPicture>({
     training: buildAdapterProgram(adapted, loss),
     parameters: start(parameterTensors(adapted.parameters, initialParameters(adapted, seed))),
     data: {
@@ -72,7 +77,7 @@ export async function tuneSubject(
         return {
           ...noisyFeeds(noisy),
           ...vocabulary.feeds(some.map(({ caption }) => caption)),
-          labels: pictureTensor(noisy.map(({ noise }) => noise)),
+          labels: pictureTensor(noisy.map(({ velocity }) => velocity)),
         };
       },
     },
@@ -84,10 +89,16 @@ export async function tuneSubject(
     },
   });
   const adapter = adapterOf(adapted, new Map(Object.entries(parameters)));
-  const last = losses.slice(-50);
-  return {
-    loss: await denoisingLoss(mergeAdapter(model, adapter), vocabulary, heldOut),
-    parameters: trainedCount(adapted, adapter),
-    trainingLoss: last.reduce((a, b) => a + b, 0) / last.length,
-  };
+  return { model: mergeAdapter(model, adapter), parameters: trainedCount(adapted, adapter) };
+}
+
+/** {@link tuneSubject}, judged on the pictures that were kept. */
+export async function judgeSubject(
+  task: SubjectTask,
+  run: SubjectRun,
+  start?: (initial: Record<string, RuntimeTensor>) => Record<string, RuntimeTensor>,
+): Promise<SubjectResult> {
+  const { model, parameters } = await tuneSubject(task, run, start);
+  const { heldOut } = task.subject(run.seed);
+  return { loss: await denoisingLoss(model, task.vocabulary, heldOut), parameters };
 }
