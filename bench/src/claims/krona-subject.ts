@@ -1,6 +1,7 @@
 import type { Claim, ClaimContext } from "../claim.ts";
 import { frozenLoss } from "../diffusion/frozen-loss.ts";
 import { pictureGrid } from "../diffusion/picture-grid.ts";
+import { pretrainingFigures } from "../diffusion/pretraining-figures.ts";
 import { restore } from "../diffusion/restore.ts";
 import type { CaptionedPicture } from "../diffusion/subject.ts";
 import { openSubjectTask, type SubjectTask } from "../diffusion/subject-task.ts";
@@ -72,7 +73,10 @@ export const claim: Claim = {
   async run(context) {
     const task = once(() => openSubjectTask(context.log));
     const base = await frozenLoss(context, task, SEEDS);
-    const figures: Record<string, number> = { "frozen denoiser, loss": base };
+    const figures: Record<string, number> = {
+      ...(await context.remember("pre-training", async () => pretrainingFigures(await task()))),
+      "frozen denoiser, loss": base,
+    };
     const ranges: Record<string, { readonly best: number; readonly worst: number }> = {};
     const shown: Omit<SubjectRun, "seed">[] = [];
     for (const [name, system] of Object.entries(systems)) {

@@ -2,7 +2,7 @@ import type { Model, Seed } from "@onnx-peft/core";
 import { keptWeights } from "../kept-weights.ts";
 import { createVocabulary, type Vocabulary } from "./captions.ts";
 import { denoiserModel } from "./denoiser.ts";
-import { type EmojiSplit, readEmojis, splitEmojis } from "./emoji.ts";
+import { type Emoji, readEmojis, splitEmojis } from "./emoji.ts";
 import { type Pretraining, pretrainDenoiser } from "./pretrain-denoiser.ts";
 import { drawSubject, type Subject } from "./subject.ts";
 
@@ -10,7 +10,8 @@ import { drawSubject, type Subject } from "./subject.ts";
 export interface SubjectTask {
   readonly model: Model;
   readonly vocabulary: Vocabulary;
-  readonly emojis: EmojiSplit;
+  /** Emoji that it was not trained on. */
+  readonly heldOut: readonly Emoji[];
   subject(seed: Seed): Subject;
 }
 
@@ -21,10 +22,10 @@ const SEED = 1;
 /** Pre-trains the denoiser, once: its weights are kept in `runs/`. */
 export async function openSubjectTask(log?: (text: string) => void): Promise<SubjectTask> {
   const all = await readEmojis();
-  const [emojis, vocabulary] = [splitEmojis(all), createVocabulary(all)];
+  const [{ train, heldOut }, vocabulary] = [splitEmojis(all), createVocabulary(all)];
   const weights = await keptWeights(`denoiser, velocity ${JSON.stringify({ ...pretraining, SEED })}`, () =>
-    pretrainDenoiser(emojis.train, vocabulary, pretraining, SEED, log),
+    pretrainDenoiser(train, vocabulary, pretraining, SEED, log),
   );
   const model = denoiserModel(weights, vocabulary.size);
-  return { model, vocabulary, emojis, subject: (seed) => drawSubject(emojis.train, seed) };
+  return { model, vocabulary, heldOut, subject: (seed) => drawSubject(train, seed) };
 }
