@@ -59,6 +59,7 @@ export const lowRankPapers: readonly PaperLines[] = [
       line("Components are ordered by importance", { claim: "dylora-order" }),
       line(
         "One training for all ranks, and what it costs",
+        { claim: "dylora-pairs" },
         { claim: "dylora-all-ranks" },
         { claim: "dylora-falling-planted" },
         { claim: "dylora-ranks-planted" },
