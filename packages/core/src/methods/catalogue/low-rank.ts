@@ -158,7 +158,8 @@ export const lowRankEntries: Readonly<Record<string, MethodEntry>> = {
     use: "Personalising diffusion models with few values, where the factors' sizes are to be set by hand.",
     avoid: "With a1 a2 far from sqrt(in out): the number of values grows on both sides of it.",
     cost: "Two small products per module; the Kronecker product is never built.",
-    source: "Marjit et al. 2024. A file format of this project.",
+    source:
+      "Marjit et al. 2024. A file format of this project; the authors' own by `readDiffuseKronA` and `writeDiffuseKronA`.",
   },
   TINYLORA: {
     title: "TinyLoRA",
