@@ -1,4 +1,5 @@
 import type { Random, RuntimeTensor } from "@onnx-peft/core";
+import { stackImages } from "../stack-images.ts";
 import type { Scene } from "./scene.ts";
 import { shapeKinds } from "./shape-kinds.ts";
 
@@ -35,11 +36,6 @@ export function renderScene(scene: Scene, random: Random): Float32Array {
 }
 
 /** Images as the image tower's input. */
-export function pixelFeeds(images: readonly Float32Array[]): Record<"pixel_values", RuntimeTensor> {
-  const size = 3 * IMAGE_SIZE * IMAGE_SIZE;
-  const data = new Float32Array(images.length * size);
-  images.forEach((image, i) => {
-    data.set(image, i * size);
-  });
-  return { pixel_values: { type: "float32", dims: [images.length, 3, IMAGE_SIZE, IMAGE_SIZE], data } };
-}
+export const pixelFeeds = (images: readonly Float32Array[]): Record<"pixel_values", RuntimeTensor> => ({
+  pixel_values: stackImages(images, [3, IMAGE_SIZE, IMAGE_SIZE]),
+});

@@ -1,4 +1,5 @@
 import type { Random, RuntimeTensor } from "@onnx-peft/core";
+import { stackImages } from "../stack-images.ts";
 import { IMAGE_SIZE } from "./emoji.ts";
 
 export const STEPS = 1000;
@@ -38,14 +39,8 @@ export const drawNoise = (pixels: Float32Array, random: Random): NoisyPicture =>
   addNoise(pixels, random.integer(STEPS), random);
 
 /** Pictures as a tensor [pictures, 3, size, size]. */
-export function pictureTensor(pictures: readonly Float32Array[]): RuntimeTensor {
-  const size = 3 * IMAGE_SIZE * IMAGE_SIZE;
-  const data = new Float32Array(pictures.length * size);
-  pictures.forEach((picture, i) => {
-    data.set(picture, i * size);
-  });
-  return { type: "float32", dims: [pictures.length, 3, IMAGE_SIZE, IMAGE_SIZE], data };
-}
+export const pictureTensor = (pictures: readonly Float32Array[]): RuntimeTensor =>
+  stackImages(pictures, [3, IMAGE_SIZE, IMAGE_SIZE]);
 
 /** What a denoiser reads of noisy pictures. */
 export const noisyFeeds = (

@@ -1,16 +1,15 @@
 import { accuracy, encodeModel, type Feeds, type Model, onnxruntimeNode, type RuntimeTensor } from "@onnx-peft/core";
+import { stackImages } from "../stack-images.ts";
 import { DIGIT_SIZE, type ImageSample } from "./digits.ts";
 
 const EVALUATION_BATCH = 128;
 
-const pixelsOf = (images: readonly ImageSample[]): Record<string, RuntimeTensor> => {
-  const size = DIGIT_SIZE ** 2;
-  const data = new Float32Array(images.length * size);
-  images.forEach(({ pixels }, i) => {
-    data.set(pixels, i * size);
-  });
-  return { pixel_values: { type: "float32", dims: [images.length, 1, DIGIT_SIZE, DIGIT_SIZE], data } };
-};
+const pixelsOf = (images: readonly ImageSample[]): Record<string, RuntimeTensor> => ({
+  pixel_values: stackImages(
+    images.map(({ pixels }) => pixels),
+    [1, DIGIT_SIZE, DIGIT_SIZE],
+  ),
+});
 
 /** What a training run is fed with. */
 export const imageFeeds = (images: readonly ImageSample[]): Feeds => ({

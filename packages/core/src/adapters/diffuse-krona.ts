@@ -1,6 +1,8 @@
 import { PeftError } from "../errors.ts";
 import { readSafetensors } from "../formats/safetensors/read.ts";
 import { writeSafetensors } from "../formats/safetensors/write.ts";
+import { transpose } from "../linalg/matrix.ts";
+import { toMatrix } from "../methods/dense.ts";
 import { type KronAConfig, kronA } from "../methods/kron-a.ts";
 import type { AdapterTensor } from "../methods/method.ts";
 import type { TensorData } from "../onnx/ir.ts";
@@ -34,12 +36,9 @@ const fileKeys: Readonly<Record<DiffuseKronAPart, (site: string, half: "down" | 
 };
 
 /** [rows, columns] to [columns, rows]. */
-function transposed({ dims, data }: AdapterTensor): AdapterTensor {
-  const [rows = 0, columns = 0] = dims;
-  const turned = Float32Array.from({ length: data.length }, (_, at) => {
-    return data[(at % rows) * columns + Math.floor(at / rows)] as number;
-  });
-  return { dims: [columns, rows], data: turned };
+function transposed(tensor: AdapterTensor): AdapterTensor {
+  const { rows, columns, data } = transpose(toMatrix(tensor));
+  return { dims: [rows, columns], data: Float32Array.from(data) };
 }
 
 function matrixOf(name: string, tensor: TensorData): AdapterTensor {
